@@ -1,0 +1,42 @@
+# Each target does its own set-up (.ci/prepare): a fresh clone on a Debian machine needs nothing before.
+
+PYTHON = .venv/bin/python
+export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
+
+.PHONY: build test lint demo soak bench clean
+
+build:            ## .venv/bin/wgpy and .venv/bin/wgpy-device
+	@.ci/prepare build
+	@echo "built: $(CURDIR)/.venv/bin/wgpy"
+
+test: lint        ## all checks and tests; those that need root run when root runs it
+	cargo test --workspace --locked --quiet
+	$(PYTHON) -m pytest
+
+lint:             ## formats, lints and types of Python and Rust
+	@.ci/prepare test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/stubtest wgpy._engine
+	cargo fmt --check
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	cargo fmt --check --manifest-path benchmarks/udp_load/Cargo.toml
+	cargo clippy --manifest-path benchmarks/udp_load/Cargo.toml --target-dir target/benchmarks/udp_load \
+		--locked --quiet -- -D warnings
+
+demo:             ## a mesh of three hosts, in network namespaces; HOLD=1 keeps it until Ctrl-C
+	@.ci/prepare demo
+	@$(PYTHON) -m tests.netns.demo $(if $(filter-out 0,$(HOLD)),--hold)
+
+soak:             ## the tests that take minutes, with gigabytes
+	@.ci/prepare test
+	$(PYTHON) -m pytest --soak -m soak --timeout 3600
+
+bench:            ## throughput against other WireGuards: table, JSON and chart in benchmarks/results/
+	@.ci/prepare test
+	$(PYTHON) -m benchmarks.throughput
+
+clean:            ## back to what git has
+	rm -rf .venv target dist wgpy/_engine*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The HTTP API. A handler parses, authorises, calls and answers."""

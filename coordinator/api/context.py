@@ -1,0 +1,33 @@
+"""What every handler works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from coordinator.addresses import RandomSource
+from coordinator.auth import SessionKeys
+from coordinator.hub import Hub
+from coordinator.identity import CoordinatorIdentity
+from coordinator.ratelimit import RateLimit
+from coordinator.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One coordinator process, behind its HTTP face. `clock` gives Unix time in seconds."""
+
+    store: Store
+    hub: Hub
+    identity: CoordinatorIdentity
+    sessions: SessionKeys
+    rng: RandomSource
+    clock: Callable[[], float]
+    limit: RateLimit = field(default_factory=RateLimit)
+
+
+def context_of(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context

@@ -1,0 +1,183 @@
+"""The edge of the API: bodies in, answers and problems out, who is asking, and how often."""
+
+from __future__ import annotations
+
+import http
+import ipaddress
+import logging
+import math
+from contextlib import aclosing
+
+import anyio
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from coordinator.api.context import context_of
+from coordinator.errors import Refusal
+from coordinator.store.api_keys import is_api_key, parse_api_key_untrusted
+from coordinator.store.nodes import NodeRow, find_node, find_removed
+from wgpy.addresses import IPAddress
+from wgpy.errors import ConfigError
+from wgpy.mesh.encoding import Fields, JsonObject, MalformedMessage, decode_json, encode_json
+from wgpy.mesh.frames import RemovedFrame
+from wgpy.mesh.wire import MAX_BODY_SIZE, PROBLEM_TYPE
+
+logger = logging.getLogger(__name__)
+
+BODY_TIMEOUT = 15.0
+"""Seconds for a body of at most 64 KiB to arrive."""
+
+_HEADERS = {"cache-control": "no-store"}
+_NO_KEY = "this needs an API key: `serve` writes one to admin.json in its state directory"
+
+
+class RemovedNode(Refusal):
+    """The bearer is that of a node that was removed: it is owed the signed frame and nothing else."""
+
+    def __init__(self, frame: RemovedFrame) -> None:
+        self.frame = frame
+        super().__init__(
+            "session_expired", "this node was removed from the network", extra={"removed": frame.to_json()}
+        )
+
+
+# --- out ---
+
+
+def answer(value: JsonObject | bytes, status: int = 200) -> Response:
+    """JSON."""
+    body = value if isinstance(value, bytes) else encode_json(value)
+    return Response(body, status, headers=_HEADERS, media_type="application/json")
+
+
+def problem(refusal: Refusal) -> Response:
+    body = {
+        "title": http.HTTPStatus(refusal.status).phrase,
+        "status": refusal.status,
+        "detail": refusal.detail,
+        "code": refusal.code,
+    }
+    headers = _HEADERS | refusal.headers
+    if refusal.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return Response(encode_json(body | refusal.extra), refusal.status, headers, PROBLEM_TYPE)
+
+
+async def answer_refusal(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return problem(error)
+
+
+async def answer_malformed(_request: Request, error: Exception) -> Response:
+    return problem(Refusal("malformed", str(error)))
+
+
+async def answer_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        detail = f"{request.url.path[:100]} does not take {request.method[:10]}: it takes {allowed}"
+        return problem(Refusal("method_not_allowed", detail, headers={"allow": allowed}))
+    return problem(Refusal("not_found", f"there is nothing at {request.url.path[:100]}: see docs/wire.md"))
+
+
+async def answer_database_error(request: Request, error: Exception) -> Response:
+    logger.error("%s: the database failed: %s", request.url.path, str(error).splitlines()[0])
+    return problem(Refusal("unavailable", "the database cannot be reached at the moment: try again"))
+
+
+async def answer_crash(_request: Request, _error: Exception) -> Response:
+    return problem(Refusal("internal", "the coordinator failed at this request; its log says where"))
+
+
+EXCEPTION_HANDLERS = {
+    Refusal: answer_refusal,
+    MalformedMessage: answer_malformed,
+    ConfigError: answer_malformed,
+    HTTPException: answer_http_error,
+    SQLAlchemyError: answer_database_error,
+    Exception: answer_crash,
+}
+
+
+# --- in ---
+
+
+async def read_body(request: Request) -> object:
+    """The JSON of a request. Raises Refusal `too_large`, `malformed`; MalformedMessage."""
+    body = bytearray()
+    with anyio.move_on_after(BODY_TIMEOUT) as scope:
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > MAX_BODY_SIZE:
+                    raise Refusal("too_large", f"a body has at most {MAX_BODY_SIZE} octets")
+    if scope.cancelled_caught:
+        raise Refusal("malformed", f"the body did not arrive within {BODY_TIMEOUT:.0f} s")
+    return decode_json(bytes(body), MAX_BODY_SIZE)
+
+
+async def read_fields(request: Request) -> Fields:
+    return Fields(await read_body(request))
+
+
+def observed_address(request: Request) -> IPAddress | None:
+    """Where the request came from."""
+    if request.client is None:
+        return None
+    try:
+        address = ipaddress.ip_address(request.client.host.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+# --- who, and how often ---
+
+
+def limit_stranger(request: Request) -> None:
+    """Count a request of somebody unproven. Raises Refusal `rate_limited`."""
+    context = context_of(request)
+    wait = context.limit.take("" if request.client is None else request.client.host, context.clock())
+    if wait:
+        raise Refusal(
+            "rate_limited",
+            "too many requests from this address: wait a little",
+            headers={"retry-after": str(max(1, math.ceil(wait)))},
+        )
+
+
+def _bearer_text(request: Request) -> str:
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    return text.strip() if scheme.lower() == "bearer" else ""
+
+
+async def authorise_node(request: Request) -> NodeRow:
+    """The node whose bearer came with the request. Raises Refusal `session_expired`, RemovedNode.
+
+    Its row is read every time: removal and key rotation bite at once, in every process.
+    """
+    context = context_of(request)
+    bearer = context.sessions.read_bearer_untrusted(_bearer_text(request), context.clock())
+    if bearer is None:
+        limit_stranger(request)
+        raise Refusal("session_expired", "this needs the bearer of a session: ask POST /v1/session for one")
+    node = await context.store.read(find_node, bearer.network_id, bearer.node_id)
+    if node is None:
+        if await context.store.read(find_removed, bearer.network_id, bearer.node_id) is not None:
+            raise RemovedNode(context.identity.removed_frame(bearer.network_id, bearer.node_id))
+        raise Refusal("session_expired", "this session's node is not known here any more")
+    if node.key_epoch != bearer.key_epoch:
+        raise Refusal("session_expired", "this session was ended: ask POST /v1/session for another")
+    return node
+
+
+async def authorise_admin(request: Request) -> None:
+    """Raises Refusal `unauthorized`."""
+    secret = parse_api_key_untrusted(_bearer_text(request))
+    if secret is None or not await context_of(request).store.read(is_api_key, secret):
+        limit_stranger(request)
+        raise Refusal("unauthorized", _NO_KEY)

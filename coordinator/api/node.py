@@ -1,0 +1,145 @@
+"""What nodes ask (docs/wire.md §2 and §4 to §7)."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from coordinator.api.context import context_of
+from coordinator.api.edge import (
+    RemovedNode,
+    answer,
+    authorise_node,
+    limit_stranger,
+    observed_address,
+    read_body,
+)
+from coordinator.api.stream import FrameStream, LastWord
+from coordinator.auth import BEARER_AGE, Bearer
+from coordinator.errors import Refusal
+from coordinator.presence import Report, presence_line, usable_endpoints
+from coordinator.store import nodes
+from coordinator.store.networks import read_network_by_id
+from wgpy.mesh.encoding import encode_json
+from wgpy.mesh.frames import PresenceFrame, Since
+from wgpy.mesh.record import Record
+from wgpy.mesh.wire import (
+    WIRE_VERSION,
+    CheckinRequest,
+    JoinRequest,
+    Membership,
+    Session,
+    SessionRequest,
+)
+
+
+def _check_wire(version: int) -> None:
+    if version != WIRE_VERSION:
+        raise Refusal(
+            "wire_version",
+            f"this coordinator speaks version {WIRE_VERSION} of the mesh's wire, the node version {version}: "
+            f"upgrade {'the coordinator' if version > WIRE_VERSION else 'the node'}",
+        )
+
+
+async def identity(request: Request) -> Response:
+    limit_stranger(request)
+    return answer(context_of(request).identity.answer.to_json())
+
+
+async def challenge(request: Request) -> Response:
+    limit_stranger(request)
+    context = context_of(request)
+    return answer(context.sessions.make_challenge(context.rng, context.clock()).to_json())
+
+
+async def join(request: Request) -> Response:
+    limit_stranger(request)
+    context, now = context_of(request), context_of(request).clock()
+    asked = JoinRequest.from_json(await read_body(request))
+    _check_wire(asked.wire)
+    context.sessions.check_join(asked, context.identity.hash, context.identity.leaf_hashes_seen(), now)
+    wish = nodes.JoinWish(asked.token, asked.name, asked.machine_key, asked.wireguard_key, asked.capabilities)
+    node = await context.store.write(nodes.join, wish, context.rng, now)
+    found = await context.store.read(read_network_by_id, node.network_id)
+    if found is None:
+        raise Refusal("token_unknown", "the network was deleted at this moment")
+    return answer(Membership(found[0], node.id, node.name, node.addresses).to_json())
+
+
+async def session(request: Request) -> Response:
+    limit_stranger(request)
+    context, now = context_of(request), context_of(request).clock()
+    asked = SessionRequest.from_json(await read_body(request))
+    _check_wire(asked.wire)
+    context.sessions.check_challenge(asked.challenge, now)
+    node = await context.store.read(nodes.find_node, asked.network, asked.node)
+    if node is None:
+        raise await _unknown(request, asked)
+    seen = context.identity.leaf_hashes_seen()
+    context.sessions.check_session(asked, node.machine_key, context.identity.hash, seen)
+    text = context.sessions.make_bearer(Bearer(node.network_id, node.id, node.key_epoch), now)
+    return answer(Session(text, int(BEARER_AGE)).to_json())
+
+
+async def _unknown(request: Request, asked: SessionRequest) -> Refusal:
+    """A node that was removed while it was away gets the signed frame, if it proves to be that node."""
+    context = context_of(request)
+    detail = "this coordinator has no such node: if its database was restored or replaced, join again"
+    machine_key = await context.store.read(nodes.find_removed, asked.network, asked.node)
+    if machine_key is None:
+        return Refusal("node_unknown", detail)
+    seen = context.identity.leaf_hashes_seen()
+    context.sessions.check_session(asked, machine_key, context.identity.hash, seen)
+    frame = context.identity.removed_frame(asked.network, asked.node)
+    return Refusal("node_unknown", "this node was removed", extra={"removed": frame.to_json()})
+
+
+async def put_record(request: Request) -> Response:
+    node = await authorise_node(request)
+    context = context_of(request)
+    record = Record.from_json(await read_body(request))
+    if (record.network, record.id) != (node.network_id, node.id):
+        raise Refusal("record_mismatch", "the record is not of the node whose session this is")
+    if record.machine_key != node.machine_key or not record.verify():
+        raise Refusal("record_mismatch", "the record is not signed by this node's machine key")
+    revision = await context.store.write(nodes.put_record, record, context.clock())
+    return answer({"revision": revision})
+
+
+async def check_in(request: Request) -> Response:
+    try:
+        node = await authorise_node(request)
+    except RemovedNode as removed:
+        nobody = PresenceFrame(True, {}).to_json()
+        return answer({"frame": removed.frame.to_json(), "presence": nobody})
+    context = context_of(request)
+    asked = CheckinRequest.from_json(await read_body(request))
+    endpoints = usable_endpoints(observed_address(request), asked.listen_port, asked.endpoints)
+    report = Report(asked.boot, asked.sequence, endpoints, context.clock())
+    bearer = Bearer(node.network_id, node.id, node.key_epoch)
+    frame, presence = await context.hub.check_in(bearer, asked.since, report)
+    return answer(b'{"frame":%s,"presence":%s}' % (frame.strip(), presence_line(presence).strip()))
+
+
+async def watch(request: Request) -> ASGIApp:
+    try:
+        node = await authorise_node(request)
+    except RemovedNode as removed:
+        return LastWord(encode_json(removed.frame.to_json()) + b"\n")
+    context = context_of(request)
+    text = request.query_params.get("since")
+    since = None if text is None else Since.parse(text)
+    bearer = Bearer(node.network_id, node.id, node.key_epoch)
+    return FrameStream(context.hub, await context.hub.subscribe(bearer, since))
+
+
+async def leave(request: Request) -> Response:
+    try:
+        node = await authorise_node(request)
+    except RemovedNode as removed:
+        return answer(removed.frame.to_json())
+    context = context_of(request)
+    await context.store.write(nodes.remove_node, node.network_id, node.id, context.clock())
+    return answer(context.identity.removed_frame(node.network_id, node.id).to_json())

@@ -1,0 +1,120 @@
+"""The command line's way to the coordinator: the same HTTPS API, on one connection whose other end has proven
+itself.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote, urlsplit
+
+from coordinator.state_dir import AdminFile, StateDir
+from wgpy.errors import CoordinatorError, InvalidMessage, StateError
+from wgpy.mesh.encoding import MalformedMessage, decode_json, encode_b64u
+from wgpy.mesh.spki import leaf_hash_untrusted
+from wgpy.mesh.wire import Identity
+
+TIMEOUT: Final = 15.0
+MAX_ANSWER_SIZE: Final = 64 * 1024 * 1024
+
+
+class AdminClient:
+    """Use as a context manager. The key is sent once identity and leaf were checked on this connection."""
+
+    def __init__(self, admin: AdminFile) -> None:
+        self._admin = admin
+        parts = urlsplit(admin.url)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE  # the identity key speaks for the leaf, see _check_identity
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        self._connection = http.client.HTTPSConnection(
+            parts.hostname or "", parts.port or 443, timeout=TIMEOUT, context=context
+        )
+
+    def __enter__(self) -> Self:
+        """Raises CoordinatorError."""
+        try:
+            self._connection.connect()
+            self._check_identity()
+        except BaseException as error:
+            self._connection.close()
+            if isinstance(error, (OSError, http.client.HTTPException)):
+                raise self._unreachable(error) from None
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def _unreachable(self, error: Exception) -> CoordinatorError:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return CoordinatorError(
+            f"cannot reach the coordinator at {self._admin.url} ({reason}): is the coordinator running? "
+            "Start it with `wgpy coordinator serve`",
+            code="unreachable",
+        )
+
+    def _check_identity(self) -> None:
+        certificate = self._connection.sock.getpeercert(binary_form=True) or b""
+        status, body = self._exchange("GET", "/v1/identity", None, {})
+        try:
+            identity = Identity.from_json(decode_json(body, MAX_ANSWER_SIZE))
+            leaf = leaf_hash_untrusted(certificate)
+        except (MalformedMessage, InvalidMessage):
+            raise CoordinatorError(
+                f"{self._admin.url} answers (HTTP {status}), but not as a coordinator: does another program "
+                "have its port?"
+            ) from None
+        genuine = encode_b64u(identity.identity.hash) == self._admin.identity and identity.verify()
+        if not genuine or leaf not in identity.leaves:
+            raise CoordinatorError(
+                f"{self._admin.url} is not the coordinator of this state directory: does another one "
+                "have its port, or was admin.json copied?",
+                code="identity_mismatch",
+            )
+
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> tuple[int, bytes]:
+        self._connection.request(method, path, body, headers)
+        response = self._connection.getresponse()
+        return response.status, response.read(MAX_ANSWER_SIZE)
+
+    def call(self, method: str, *path: str, body: dict[str, object] | None = None) -> Any:
+        """One request below /v1/admin; `path` are its parts → the JSON of the answer.
+
+        Raises CoordinatorError with what the coordinator says, when it refuses.
+        """
+        target = "/".join(["/v1/admin", *(quote(part, safe="") for part in path)])
+        headers = {"Authorization": f"Bearer {self._admin.key}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            status, answer = self._exchange(method, target, data, headers)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from None
+        try:
+            value = decode_json(answer, MAX_ANSWER_SIZE)
+        except MalformedMessage:
+            value = None
+        if 200 <= status < 300 and value is not None:
+            return value
+        problem = value if isinstance(value, dict) else {}
+        detail = str(problem.get("detail", f"it answered HTTP {status}"))
+        raise CoordinatorError(detail, code=str(problem.get("code", "")), status=status)
+
+
+def open_client(state: StateDir) -> AdminClient:
+    """The client for the coordinator of this state directory. Raises StateError when there was never one."""
+    admin = state.read_admin_file()
+    if admin is None:
+        raise StateError(
+            f"no coordinator has run on {state.path} (it has no admin.json): start one with "
+            "`wgpy coordinator serve`, or name its directory with --state-dir"
+        )
+    return AdminClient(admin)

@@ -1,0 +1,55 @@
+"""What the coordinator refuses, and how a refusal looks from outside: a status, a word for a program, a
+sentence.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+STATUS: Final[dict[str, int]] = {
+    "malformed": 400,
+    "wire_version": 400,
+    "challenge_expired": 400,
+    "unauthorized": 401,
+    "session_expired": 401,
+    "bad_signature": 403,
+    "token_unknown": 403,
+    "token_used": 403,
+    "token_expired": 403,
+    "token_revoked": 403,
+    "node_unknown": 404,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "key_in_use": 409,
+    "name_in_use": 409,
+    "network_full": 409,
+    "record_mismatch": 409,
+    "too_large": 413,
+    "rate_limited": 429,
+    "internal": 500,
+    "unavailable": 503,
+}
+"""The HTTP status of each code that a refusal may carry."""
+
+
+class Refusal(Exception):
+    """A request that is answered with `application/problem+json`.
+
+    `detail` is shown to whoever asked: one sentence, never a secret. `extra` are further members of the
+    problem (`removed` carries the signed frame that lets a removed node forget).
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        extra: dict[str, object] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        self.code = code
+        self.status = STATUS[code]
+        self.detail = detail
+        self.extra = extra or {}
+        self.headers = headers or {}
+        super().__init__(f"{code}: {detail}")

@@ -1,0 +1,86 @@
+"""Who this coordinator is: the identity key, the TLS leaves that it vouches for, and the session key."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator.store.database import Database
+from coordinator.tls import Leaf, serve_leaf, serve_own_certificate
+from coordinator.vault import load_secrets
+from wgpy.mesh.frames import RemovedFrame
+from wgpy.mesh.signing import NO_LEAF, IdentityKey, IdentityPublicKey, leaves_input, removed_input
+from wgpy.mesh.wire import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCertificate:
+    """The admin's certificate and key, PEM files: then the system's CAs decide about TLS, and tokens have no
+    pin.
+    """
+
+    certificate: Path
+    key: Path
+
+
+class CoordinatorIdentity:
+    """Signs for the coordinator, and knows which leaf hash a node may have seen.
+
+    `pinned`: nodes compare the leaf of their connection with those that we vouch for. `leaves` are these
+    hashes, the one in use first.
+    """
+
+    def __init__(self, key: IdentityKey, leaves: tuple[bytes, ...], *, pinned: bool) -> None:
+        self._key = key
+        self.public: IdentityPublicKey = key.public_key()
+        self.hash = self.public.hash
+        self.pinned = pinned
+        self.leaves = leaves
+        signature = key.sign(leaves_input(leaves))
+        self.answer = Identity(self.public, leaves, signature)
+
+    def leaf_hashes_seen(self) -> tuple[bytes, ...]:
+        """What a node's signature may cover as the leaf of its connection: outside pinned mode also none."""
+        return self.leaves if self.pinned else (*self.leaves, NO_LEAF)
+
+    def removed_frame(self, network_id: str, node_id: str) -> RemovedFrame:
+        """The word that makes a node forget."""
+        return RemovedFrame(network_id, node_id, self._key.sign(removed_input(network_id, node_id)))
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What `serve` runs on."""
+
+    identity: CoordinatorIdentity
+    session_key: bytes
+    tls: ssl.SSLContext
+
+    def __repr__(self) -> str:
+        return "Credentials(…)"
+
+
+def load_credentials(
+    database: Database, key_file: Path, own: OwnCertificate | None, now: float
+) -> Credentials:
+    """From the database, made at first start. Raises StateError (they do not open), ConfigError (own
+    certificate).
+    """
+    makers = {
+        "identity": lambda: os.urandom(32),
+        "leaf": lambda: Leaf.generate().encode(),
+        "next_leaf": lambda: Leaf.generate().encode(),
+        "session": lambda: os.urandom(32),
+    }
+    opened = load_secrets(database, key_file, makers, now)
+    key = IdentityKey(opened["identity"])
+    leaf, next_leaf = Leaf.decode(opened["leaf"]), Leaf.decode(opened["next_leaf"])
+    if own is None:
+        identity = CoordinatorIdentity(key, (leaf.hash, next_leaf.hash), pinned=True)
+        return Credentials(identity, opened["session"], serve_leaf(leaf))
+    # Nodes that joined before the switch to an own certificate still check the leaf: it is in the list.
+    tls, own_hash = serve_own_certificate(own.certificate, own.key)
+    identity = CoordinatorIdentity(key, (own_hash, leaf.hash), pinned=False)
+    return Credentials(identity, opened["session"], tls)

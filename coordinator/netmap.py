@@ -1,0 +1,94 @@
+"""The map of a node as a pure function of the rows at one revision.
+
+Whatever the feed sends in steps must lead to exactly this: the tests hold it to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from coordinator.policy import visible
+from wgpy.mesh.netmap import Map, Network, Node
+from wgpy.mesh.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node's row, as far as maps and sessions need it.
+
+    `record` is None until it has signed one; `visible_from` is the revision at which it first did.
+    """
+
+    id: str
+    name: str
+    key_epoch: int
+    record: Record | None
+    visible_from: int | None
+
+    @property
+    def node(self) -> Node | None:
+        """Its entry in maps."""
+        return None if self.record is None else Node(self.id, self.name, self.record)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The rows of one network at one revision."""
+
+    revision: int
+    network: Network
+    members: Mapping[str, Member]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What the log says about the revisions after `since` up to `revision`; `complete` unless part of it is
+    gone.
+
+    `nodes` are the ids of those touched, `network` whether its own row was, `visibility` whether who sees
+    whom was.
+    """
+
+    since: int
+    revision: int
+    complete: bool = True
+    nodes: frozenset[str] = frozenset()
+    network: bool = False
+    visibility: bool = False
+
+    def followed_by(self, later: Changes) -> Changes:
+        """Both, as one. `later` may begin before this ends: what it names in excess does no harm."""
+        return Changes(
+            since=self.since,
+            revision=later.revision,
+            complete=self.complete and later.complete and later.since <= self.revision,
+            nodes=self.nodes | later.nodes,
+            network=self.network or later.network,
+            visibility=self.visibility or later.visibility,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How a network came to a later revision: `members` are those touched, None for those gone."""
+
+    changes: Changes
+    network: Network
+    members: Mapping[str, Member | None]
+
+    @property
+    def revision(self) -> int:
+        return self.changes.revision
+
+
+def map_for(snapshot: Snapshot, node_id: str) -> Map:
+    """The map of a member. Raises KeyError for anyone else.
+
+    A node that has not signed its record sees nobody and is seen by nobody, and `self` is null.
+    """
+    member = snapshot.members[node_id]
+    peers = {other.id: other.node for other in snapshot.members.values() if visible(member, other)}
+    return Map.of(
+        snapshot.network, member.node, {id_: node for id_, node in peers.items() if node is not None}
+    )

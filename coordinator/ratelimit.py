@@ -1,0 +1,73 @@
+"""How often a stranger may ask: a token bucket per source address, and one for all of them. Pure, bounded."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from typing import Final
+
+SOURCES: Final = 8192
+"""Addresses remembered; the one that was quiet for longest is forgotten first."""
+
+
+class Bucket:
+    """`burst` at once, `rate` a second for ever."""
+
+    __slots__ = ("at", "level")
+
+    def __init__(self, burst: float, now: float) -> None:
+        self.level = burst
+        self.at = now
+
+    def take(self, rate: float, burst: float, now: float) -> float:
+        """0 when there was one to take, else the seconds until there will be."""
+        self.level = min(burst, self.level + max(0.0, now - self.at) * rate)
+        self.at = now
+        if self.level >= 1:
+            self.level -= 1
+            return 0.0
+        return (1 - self.level) / rate
+
+
+class RateLimit:
+    """A whole IPv6 /64 counts as one source: that is what one customer gets."""
+
+    def __init__(
+        self,
+        rate: float = 50.0,
+        burst: float = 500.0,
+        total_rate: float = 1000.0,
+        total_burst: float = 4000.0,
+    ) -> None:
+        self._rate, self._burst = rate, burst
+        self._total_rate, self._total_burst = total_rate, total_burst
+        self._total = Bucket(total_burst, 0.0)
+        self._sources: OrderedDict[str, Bucket] = OrderedDict()
+
+    def take(self, source: str, now: float) -> float:
+        """0 to go on, else the seconds to wait."""
+        key = source_key(source)
+        bucket = self._sources.pop(key, None) or Bucket(self._burst, now)
+        self._sources[key] = bucket
+        if len(self._sources) > SOURCES:
+            self._sources.popitem(last=False)
+        return bucket.take(self._rate, self._burst, now) or self._total.take(
+            self._total_rate, self._total_burst, now
+        )
+
+    @property
+    def remembered(self) -> int:
+        """How many sources take up memory."""
+        return len(self._sources)
+
+
+def source_key(source: str) -> str:
+    """The address, or its /64."""
+    try:
+        address = ipaddress.ip_address(source.partition("%")[0])
+    except ValueError:
+        return source[:64]
+    if address.version == 4:
+        return str(address)
+    mapped = address.ipv4_mapped
+    return str(mapped) if mapped else str(ipaddress.ip_network((address, 64), strict=False))

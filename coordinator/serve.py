@@ -1,0 +1,236 @@
+"""The server process: everything from a state directory to a listening coordinator, and back down again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+import uvloop
+from sqlalchemy import Connection, update
+from sqlalchemy.exc import DBAPIError
+
+from coordinator.api.context import Context
+from coordinator.app import build_app
+from coordinator.auth import SessionKeys
+from coordinator.http_protocol import GuardedProtocol
+from coordinator.hub import Hub
+from coordinator.identity import CoordinatorIdentity, Credentials, OwnCertificate, load_credentials
+from coordinator.listen import ListenAddress, guessed_urls, local_url, open_listener
+from coordinator.state_dir import AdminFile, StateDir
+from coordinator.store.api_keys import add_api_key, encode_api_key, is_api_key, parse_api_key_untrusted
+from coordinator.store.database import Database, parse_database_url
+from coordinator.store.migrate import migrate
+from coordinator.store.networks import set_urls
+from coordinator.store.snapshot import read_epoch
+from coordinator.store.store import Store
+from coordinator.store.tables import meta
+from wgpy.errors import ConfigError, StateError
+from wgpy.mesh.encoding import encode_b64u, is_coordinator_url
+from wgpy.mesh.signing import BearerSecret
+
+logger = logging.getLogger(__name__)
+
+GRACEFUL_SECONDS = 5
+"""How long requests under way may take when the server is told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What `wgpy coordinator serve` was told. `database` None: SQLite in the state directory."""
+
+    state_dir: Path
+    listen: ListenAddress | None = None
+    urls: tuple[str, ...] = ()
+    database: str | None = None
+    own_certificate: OwnCertificate | None = None
+    new_epoch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What there is to tell once it runs. `fallback` says why the port is not 443."""
+
+    listening: str
+    urls: tuple[str, ...]
+    urls_guessed: bool
+    fallback: str | None
+    identity: str
+    admin_file: Path
+    database: str
+
+
+def serve(options: ServeOptions, announce: Callable[[Started], None]) -> None:
+    """Run until SIGTERM or SIGINT. `announce` is called once it answers.
+
+    Raises ConfigError, StateError, HostError for what keeps it from starting.
+    """
+    for url in options.urls:
+        if not is_coordinator_url(url):
+            raise ConfigError(f"--url is https://HOST or https://HOST:PORT and nothing more; got {url!r}")
+    os.umask(0o077)
+    _raise_open_files()
+    _return_freed_memory()
+    state = StateDir(options.state_dir)
+    state.prepare()
+    with state.locked(), contextlib.ExitStack() as stack:
+        database = _open_database(options, state)
+        stack.callback(database.close)
+        now = time.time()
+        credentials = load_credentials(database, state.key_file, options.own_certificate, now)
+        listener, fallback = open_listener(options.listen)
+        stack.callback(listener.close)
+        urls = options.urls or guessed_urls(listener)
+        database.write(set_urls, urls, now)
+        _provide_admin_file(state, database, credentials.identity, local_url(listener), now)
+        started = Started(
+            listening=local_url(listener),
+            urls=urls,
+            urls_guessed=not options.urls,
+            fallback=fallback,
+            identity=encode_b64u(credentials.identity.hash),
+            admin_file=state.admin_file,
+            database=database.shown,
+        )
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(database, credentials, listener, lambda: announce(started)))
+
+
+def _open_database(options: ServeOptions, state: StateDir) -> Database:
+    url = options.database or f"sqlite:///{state.database}"
+    database = Database(parse_database_url(url))
+    try:
+        migrate(database, os.urandom(8).hex(), time.time())
+        if options.new_epoch:
+            database.write(_start_epoch, os.urandom(8).hex())
+    except DBAPIError as error:
+        reason = str(error.orig).strip().splitlines()
+        raise StateError(
+            f"cannot use the database {database.shown}: {reason[0] if reason else type(error).__name__}"
+        ) from None
+    return database
+
+
+def _start_epoch(connection: Connection, epoch: str) -> None:
+    connection.execute(update(meta).values(epoch=epoch))
+
+
+def _raise_open_files() -> None:
+    """A stream is a descriptor: take as many as the host allows."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _return_freed_memory() -> None:
+    """Keep glibc from holding on to what whole maps took: by default its mmap threshold grows with them.
+
+    Measured with 1,000 streams that each took a map of 500 KB: 176 MB in place of 285.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another libc
+        ctypes.CDLL(None).mallopt(-3, 128 * 1024)  # M_MMAP_THRESHOLD; to set it stops the growth
+
+
+def _provide_admin_file(
+    state: StateDir, database: Database, identity: CoordinatorIdentity, url: str, now: float
+) -> None:
+    """Keep the key of admin.json while it opens this database, else make one; write where we listen now."""
+    known = state.read_admin_file()
+    secret = None if known is None else parse_api_key_untrusted(known.key)
+    if secret is None or not database.read(is_api_key, secret):
+        secret = BearerSecret(os.urandom(32))
+        database.write(add_api_key, secret, "admin", now)
+    state.write_admin_file(AdminFile(url, encode_b64u(identity.hash), encode_api_key(secret)))
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, with our own say on signals, and a word once it answers."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = started
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+
+async def _serve(
+    database: Database, credentials: Credentials, listener: socket.socket, announce: Callable[[], None]
+) -> None:
+    store = Store(database)
+    epoch = await store.read(read_epoch)
+    hub = Hub(store, credentials.identity, epoch, os.urandom(8).hex(), time.time)
+    sessions = SessionKeys(credentials.session_key)
+    context = Context(store, hub, credentials.identity, sessions, random.SystemRandom(), time.time)
+    config = uvicorn.Config(
+        build_app(context),
+        http=GuardedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+    )
+    config.load()
+    config.ssl = credentials.tls  # made from memory: uvicorn's own options would want a key file
+
+    def started() -> None:
+        announce()
+        notify_systemd("READY=1")
+
+    server = _Server(config, started)
+
+    def stop() -> None:
+        if server.should_exit:
+            server.force_exit = True
+            return
+        logger.info("stopping")
+        notify_systemd("STOPPING=1")
+        hub.close()
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await server.serve(sockets=[listener])
+
+
+def notify_systemd(state: str) -> None:
+    """sd_notify(3), when systemd started us with Type=notify."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address[:1] not in ("/", "@"):
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.connect("\0" + address[1:] if address.startswith("@") else address)
+        notify.send(state.encode())
+
+
+def configure_logging(verbose: bool) -> None:
+    """To standard error. What strangers can cause is not worth a line: uvicorn speaks of errors alone."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -1,0 +1,162 @@
+"""The database: SQLite in WAL mode with one writer, or PostgreSQL. Everything here blocks; `Store` is its
+async face.
+
+SQLite keeps `synchronous=FULL`: what was acknowledged to a node is on the disk, also after a power cut. A
+commit costs an fsync, and there is none per packet, ping or check-in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import QueuePool
+
+from wgpy.errors import ConfigError, StateError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+READERS = 4
+"""Reading connections of SQLite: readers never wait for the writer in WAL mode."""
+
+POSTGRES_CONNECTIONS = 8
+
+CHANGED = "wgpy_changed"
+"""The key in `Connection.info` under which the log notes the networks that this transaction changed."""
+
+
+def parse_database_url(text: str) -> URL:
+    """`sqlite:///PATH` or `postgresql://…`, with the driver that we use. Raises ConfigError, without the
+    password.
+    """
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise ConfigError(
+            "a database is sqlite:///PATH or postgresql://USER@HOST/NAME; got neither"
+        ) from None
+    drivers = {
+        "sqlite": "sqlite+pysqlite",
+        "postgresql": "postgresql+psycopg",
+        "postgres": "postgresql+psycopg",
+    }
+    name = url.drivername.partition("+")[0]
+    if name not in drivers or (url.drivername != name and url.drivername != drivers[name]):
+        raise ConfigError(
+            f"a database is sqlite:///PATH or postgresql://USER@HOST/NAME; got {url.drivername}://"
+        )
+    if name == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ConfigError("a SQLite database is a file: sqlite:////var/lib/wgpy-coordinator/coordinator.db")
+    return url.set(drivername=drivers[name])
+
+
+class Database:
+    """Two ways in: `read` sees one consistent snapshot, `write` is one transaction, whole or not at all."""
+
+    def __init__(self, url: URL) -> None:
+        """Opens no connection yet. Raises ConfigError when the driver is not installed."""
+        self.url = url
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        try:
+            self._writer, self._reader = _open_sqlite(url) if self.is_sqlite else _open_postgres(url)
+        except (NoSuchModuleError, ModuleNotFoundError):
+            raise ConfigError("PostgreSQL needs its driver: pip install 'wgpy[postgres]'") from None
+        self.readers = READERS if self.is_sqlite else POSTGRES_CONNECTIONS // 2
+        self.writers = 1 if self.is_sqlite else POSTGRES_CONNECTIONS // 2
+
+    @property
+    def shown(self) -> str:
+        """The database for a message: a file's path, or the URL without its password."""
+        if self.is_sqlite:
+            return str(self.url.database)
+        return self.url.render_as_string(hide_password=True)
+
+    def connect(self) -> Connection:
+        """A writing connection outside of any transaction, for the migrations. Raises StateError."""
+        try:
+            return self._writer.connect()
+        except DBAPIError as error:
+            raise StateError(f"cannot open the database {self.shown}: {_first_line(error)}") from None
+
+    def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `query(connection, …)` on one snapshot."""
+        with self._reader.begin() as connection:
+            return query(connection, *args, **kwargs)
+
+    def write(
+        self, change: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[T, frozenset[str]]:
+        """Run `change(connection, …)` in one transaction → its result and the ids of the networks it changed.
+
+        An exception, a Refusal too, undoes all of it.
+        """
+        with self._writer.connect() as connection:
+            changed: set[str] = set()
+            connection.info[CHANGED] = changed
+            with connection.begin():
+                result = change(connection, *args, **kwargs)
+            return result, frozenset(changed)
+
+    def close(self) -> None:
+        self._writer.dispose()
+        self._reader.dispose()
+
+
+def _first_line(error: DBAPIError) -> str:
+    text = str(error.orig).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _open_sqlite(url: URL) -> tuple[Engine, Engine]:
+    path = Path(str(url.database))
+    if not path.exists():
+        try:  # made here, so that neither it nor its -wal and -shm are ever readable by others
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise StateError(f"cannot make the database {path}: {error.strerror}") from None
+    writer = create_engine(
+        url, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=60, hide_parameters=True
+    )
+    reader = create_engine(
+        url, poolclass=QueuePool, pool_size=READERS, max_overflow=0, pool_timeout=60, hide_parameters=True
+    )
+    for engine, begin, query_only in ((writer, "BEGIN IMMEDIATE", False), (reader, "BEGIN", True)):
+        _prepare_sqlite(engine, begin, query_only)
+    return writer, reader
+
+
+def _prepare_sqlite(engine: Engine, begin: str, query_only: bool) -> None:
+    @event.listens_for(engine, "connect")
+    def set_pragmas(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver leaves BEGIN to us
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout = 30000")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute(f"PRAGMA query_only = {'ON' if query_only else 'OFF'}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+
+def _open_postgres(url: URL) -> tuple[Engine, Engine]:
+    engine = create_engine(
+        url,
+        pool_size=POSTGRES_CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=60,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={"connect_timeout": 10},
+    )
+    reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    return engine, reader

@@ -1,0 +1,59 @@
+"""What the feed reads: a network's rows at one revision, whole or as far as they changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from coordinator.netmap import Member, Snapshot, Step
+from coordinator.store.log import read_changes
+from coordinator.store.networks import read_network_by_id
+from coordinator.store.nodes import read_record
+from coordinator.store.tables import meta, nodes
+
+_MEMBER = (nodes.c.id, nodes.c.name, nodes.c.key_epoch, nodes.c.record, nodes.c.visible_from)
+
+_BATCH = 500
+"""Ids in one statement: SQLite takes a bounded number of parameters."""
+
+
+def read_epoch(connection: Connection) -> str:
+    return str(connection.execute(select(meta.c.epoch)).scalar_one())
+
+
+def _member(row: Any) -> Member:
+    return Member(row.id, row.name, row.key_epoch, read_record(row.record), row.visible_from)
+
+
+def read_snapshot(connection: Connection, network_id: str) -> Snapshot | None:
+    """All of a network; None when there is none."""
+    found = read_network_by_id(connection, network_id)
+    if found is None:
+        return None
+    network, revision = found
+    rows = connection.execute(select(*_MEMBER).where(nodes.c.network_id == network_id))
+    return Snapshot(revision, network, {row.id: _member(row) for row in rows})
+
+
+def read_step(connection: Connection, network_id: str, since: int) -> Step | None:
+    """What changed after revision `since`; None when the network is gone."""
+    found = read_network_by_id(connection, network_id)
+    if found is None:
+        return None
+    network, revision = found
+    changes = read_changes(connection, network_id, since, revision)
+    return Step(changes, network, _read_members(connection, network_id, changes.nodes))
+
+
+def _read_members(connection: Connection, network_id: str, ids: Iterable[str]) -> dict[str, Member | None]:
+    wanted = sorted(ids)
+    members: dict[str, Member | None] = dict.fromkeys(wanted)
+    for start in range(0, len(wanted), _BATCH):
+        batch = wanted[start : start + _BATCH]
+        rows = connection.execute(
+            select(*_MEMBER).where(nodes.c.network_id == network_id, nodes.c.id.in_(batch))
+        )
+        members.update((row.id, _member(row)) for row in rows)
+    return members

@@ -1,0 +1,150 @@
+//! The first line of defence (paper §5.3): what a handshake message has to pass before the core spends a DH
+//! on it.
+//!
+//! Its mac1 must be right; then, under load, its mac2, for want of which it is answered with a cookie; then
+//! the bucket of its source must have a token. Load is judged for each message from the depth of the queue
+//! it would join.
+
+use std::net::{IpAddr, SocketAddr};
+
+use blake2::Blake2sMac;
+use blake2::digest::consts::U16;
+use blake2::digest::{KeyInit, Mac};
+use zeroize::Zeroizing;
+
+use super::drops::Drop;
+use super::events::HANDSHAKE_QUEUE;
+use super::ratelimiter::RateLimiter;
+use super::system_random::fill_random;
+use crate::aead::{Aead, ChaCha20Poly1305, KEY_SIZE};
+use crate::message::TAG_SIZE;
+use crate::xchacha::derive_subkey;
+
+const SECOND: u64 = 1_000_000_000;
+/// A queue this deep is load.
+const UNDER_LOAD_DEPTH: usize = HANDSHAKE_QUEUE / 8;
+/// Load lasts as long after.
+const UNDER_LOAD_HOLD: u64 = SECOND;
+/// The secret behind cookies is as old at most.
+const COOKIE_SECRET_MAX_AGE: u64 = 120 * SECOND;
+const MAC_SIZE: usize = 16;
+const COOKIE_NONCE_SIZE: usize = 24;
+/// Octets of a cookie reply.
+pub const COOKIE_REPLY_SIZE: usize = 64;
+
+type KeyedMac = Blake2sMac<U16>;
+
+/// What to do with a message.
+pub enum Verdict {
+    /// It is worth a DH.
+    Pass,
+    /// Drop it silently.
+    Drop(Drop),
+    /// Drop it, and send its sender this.
+    CookieReply([u8; COOKIE_REPLY_SIZE]),
+}
+
+struct Identity {
+    mac1_key: Zeroizing<[u8; KEY_SIZE]>,
+    cookie_key: Zeroizing<[u8; KEY_SIZE]>,
+}
+
+/// Judges initiations and responses that have the size of their type.
+#[derive(Default)]
+pub struct FirstDefence {
+    identity: Option<Identity>,
+    secret: Zeroizing<[u8; KEY_SIZE]>,
+    secret_created_at: Option<u64>,
+    limiter: RateLimiter,
+    under_load_at: Option<u64>,
+}
+
+fn mac(key: &[u8], parts: &[&[u8]]) -> KeyedMac {
+    let mut mac = <KeyedMac as KeyInit>::new_from_slice(key).expect("a key has at most 32 octets");
+    parts.iter().for_each(|part| mac.update(part));
+    mac
+}
+
+impl FirstDefence {
+    /// Keys made of our static public key, mac1's and the cookies'; None: no message passes.
+    pub fn set_identity(&mut self, keys: Option<(&[u8; KEY_SIZE], &[u8; KEY_SIZE])>) {
+        self.identity = keys.map(|(mac1_key, cookie_key)| Identity {
+            mac1_key: Zeroizing::new(*mac1_key),
+            cookie_key: Zeroizing::new(*cookie_key),
+        });
+    }
+
+    /// What to do with a message that came while `depth` others wait.
+    pub fn judge(&mut self, message: &[u8], source: SocketAddr, depth: usize, now: u64) -> Verdict {
+        let Some(identity) = &self.identity else { return Verdict::Drop(Drop::InvalidMac1) };
+        let Some(end) = message.len().checked_sub(2 * MAC_SIZE) else {
+            return Verdict::Drop(Drop::InvalidMac1);
+        };
+        let (body, macs) = message.split_at(end);
+        let (mac1, mac2) = macs.split_at(MAC_SIZE);
+        // `verify_slice` compares in constant time.
+        if mac(&*identity.mac1_key, &[body]).verify_slice(mac1).is_err() {
+            return Verdict::Drop(Drop::InvalidMac1);
+        }
+        if !self.is_under_load(depth, now) {
+            return Verdict::Pass;
+        }
+        let cookie = self.cookie(source, now);
+        // Zeros mean that none was made: that spares the mac of looking.
+        let proves_source = mac2 != [0; MAC_SIZE] && mac(&*cookie, &[body, mac1]).verify_slice(mac2).is_ok();
+        if !proves_source {
+            return match self.create_reply(message, mac1, &cookie) {
+                Some(reply) => Verdict::CookieReply(reply),
+                None => Verdict::Drop(Drop::UnderLoad),
+            };
+        }
+        if !self.limiter.allow(source.ip(), now) {
+            return Verdict::Drop(Drop::RateLimited);
+        }
+        Verdict::Pass
+    }
+
+    fn is_under_load(&mut self, depth: usize, now: u64) -> bool {
+        if depth >= UNDER_LOAD_DEPTH {
+            self.under_load_at = Some(now);
+            return true;
+        }
+        self.under_load_at.is_some_and(|at| now.saturating_sub(at) < UNDER_LOAD_HOLD)
+    }
+
+    /// Bound to an address and port by a secret of ours that lives two minutes.
+    fn cookie(&mut self, source: SocketAddr, now: u64) -> Zeroizing<[u8; MAC_SIZE]> {
+        let is_fresh = |created_at: u64| now.saturating_sub(created_at) < COOKIE_SECRET_MAX_AGE;
+        if !self.secret_created_at.is_some_and(is_fresh) {
+            fill_random(&mut *self.secret);
+            self.secret_created_at = Some(now);
+        }
+        let port = source.port().to_be_bytes();
+        let cookie = match source.ip() {
+            IpAddr::V4(address) => mac(&*self.secret, &[&address.octets(), &port]),
+            IpAddr::V6(address) => mac(&*self.secret, &[&address.octets(), &port]),
+        };
+        Zeroizing::new(cookie.finalize().into_bytes().into())
+    }
+
+    /// Type 3, the index of its sender, a nonce, the cookie sealed by XChaCha20-Poly1305 over its mac1.
+    fn create_reply(
+        &self,
+        message: &[u8],
+        mac1: &[u8],
+        cookie: &[u8; MAC_SIZE],
+    ) -> Option<[u8; COOKIE_REPLY_SIZE]> {
+        let mut reply = [0; COOKIE_REPLY_SIZE];
+        reply[0] = 3;
+        reply[4..8].copy_from_slice(message.get(4..8)?);
+        let (nonce, sealed) = reply[8..].split_at_mut(COOKIE_NONCE_SIZE);
+        fill_random(nonce);
+        let (nonce_start, nonce_end) = nonce.split_first_chunk::<16>()?;
+        let counter = u64::from_le_bytes(nonce_end.try_into().ok()?);
+        let aead = ChaCha20Poly1305::new(&derive_subkey(&self.identity.as_ref()?.cookie_key, nonce_start));
+        let (text, tag) = sealed.split_at_mut(MAC_SIZE);
+        text.copy_from_slice(cookie);
+        tag[..TAG_SIZE].copy_from_slice(&aead.seal(counter, mac1, text));
+        Some(reply)
+    }
+}

@@ -1,0 +1,57 @@
+//! Functions of single packets and superpackets.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+use wgpy_dataplane::coalesce::Protocols;
+use wgpy_dataplane::inner::looped_receiver_index_untrusted;
+use wgpy_dataplane::superpacket::Superpacket;
+use wgpy_dataplane::virtio;
+
+use crate::octets::{Octets, first_octets, new_bytes};
+use crate::received::written;
+
+/// As much of a packet as a UDP header and the header of transport data may take, and room for IPv4 options.
+const LOOPED_SIZE: usize = virtio::HEADER_SIZE + 60 + 8 + 32;
+
+#[pyfunction]
+#[pyo3(signature = (packet, *, vnet_hdr = false))]
+pub fn segment_count(packet: Octets<'_>, vnet_hdr: bool) -> usize {
+    if !vnet_hdr {
+        return 1;
+    }
+    Superpacket::parse(&packet).map_or(0, |superpacket| superpacket.segment_count())
+}
+
+#[pyfunction]
+pub fn split_superpacket<'py>(py: Python<'py>, packet: Octets<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let Some(superpacket) = Superpacket::parse(&packet) else { return Ok(Vec::new()) };
+    let segments = (0..superpacket.segment_count()).map(|number| {
+        let size = superpacket.segment_length(number);
+        new_bytes(py, size, |out| superpacket.write_segment(number, out))
+    });
+    segments.collect()
+}
+
+#[pyfunction]
+#[pyo3(signature = (packets, *, coalesce_tcp = true, coalesce_udp = true))]
+pub fn coalesce<'py>(
+    py: Python<'py>,
+    packets: Vec<Octets<'py>>,
+    coalesce_tcp: bool,
+    coalesce_udp: bool,
+) -> PyResult<Bound<'py, PyList>> {
+    let packets: Vec<&[u8]> = packets.iter().map(|packet| &packet[..]).collect();
+    written(py, &packets, Some(Protocols { tcp: coalesce_tcp, udp: coalesce_udp }))
+}
+
+#[pyfunction]
+#[pyo3(signature = (packet, own_port, *, vnet_hdr = false))]
+pub fn looped_receiver_index(
+    packet: &Bound<'_, PyAny>,
+    own_port: u16,
+    vnet_hdr: bool,
+) -> PyResult<Option<u32>> {
+    let octets = first_octets(packet, LOOPED_SIZE)?;
+    let skip = if vnet_hdr { virtio::HEADER_SIZE } else { 0 };
+    Ok(octets.get(skip..).and_then(|packet| looped_receiver_index_untrusted(packet, own_port)))
+}

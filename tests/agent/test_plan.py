@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import ipaddress
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.mesh.examples import make_map, make_network, make_node, wireguard_key
+from wgpy.addresses import Prefix
+from wgpy.agent import plan
+from wgpy.agent.plan import PeerSetting, Setting, make_plan, wanted_setting
+from wgpy.keys import PublicKey
+from wgpy.mesh.consent import Surroundings, clip
+
+KEYS = [wireguard_key(number).public_key() for number in range(5)]
+PREFIXES = [ipaddress.ip_network(f"10.1.0.{number}/32") for number in range(6)]
+
+
+@st.composite
+def settings(draw: st.DrawFn) -> Setting:
+    """A setting in which each prefix has one owner at most."""
+    owners = draw(st.lists(st.sampled_from([None, *KEYS]), min_size=6, max_size=6))
+    present = set(draw(st.lists(st.sampled_from(KEYS)))) | {owner for owner in owners if owner}
+    peers = {
+        key: PeerSetting(
+            frozenset(prefix for prefix, owner in zip(PREFIXES, owners, strict=True) if owner == key),
+            draw(st.sampled_from([0, 20])),
+        )
+        for key in present
+    }
+    addresses = tuple(draw(st.sets(st.sampled_from([prefix[0] for prefix in PREFIXES]))))
+    return Setting(
+        draw(st.sampled_from([1380, 1420])),
+        addresses,
+        frozenset(draw(st.sets(st.sampled_from(PREFIXES)))),
+        peers,
+    )
+
+
+class Model:
+    """An interface and a link in miniature, with the engine's rule that a prefix added leaves its last
+    owner.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.mtu, self.addresses, self.routes = setting.mtu, set(setting.addresses), set(setting.routes)
+        self.keepalives = {key: peer.keepalive for key, peer in setting.peers.items()}
+        self.owners = {prefix: key for key, peer in setting.peers.items() for prefix in peer.allowed_ips}
+
+    def setting(self) -> Setting:
+        peers = {
+            key: PeerSetting(frozenset(p for p, owner in self.owners.items() if owner == key), keepalive)
+            for key, keepalive in self.keepalives.items()
+        }
+        return Setting(self.mtu, tuple(sorted(self.addresses)), frozenset(self.routes), peers)
+
+    def own(self, key: PublicKey, prefixes: tuple[Prefix, ...] | frozenset[Prefix]) -> None:
+        self.owners |= dict.fromkeys(prefixes, key)
+
+    def apply(self, step: plan.Step) -> None:
+        match step:
+            case plan.RemovePeer(key):
+                del self.keepalives[key]
+                self.owners = {prefix: owner for prefix, owner in self.owners.items() if owner != key}
+            case plan.RemoveRoute(prefix):
+                self.routes.remove(prefix)
+            case plan.RemoveAddress(address):
+                self.addresses.remove(address)
+            case plan.SetMtu(mtu):
+                self.mtu = mtu
+            case plan.AddAddress(address):
+                assert address not in self.addresses
+                self.addresses.add(address)
+            case plan.RemoveAllowedIps(key, prefixes):
+                for prefix in prefixes:
+                    assert self.owners.pop(prefix) == key
+            case plan.AddAllowedIps(key, prefixes):
+                assert key in self.keepalives
+                self.own(key, prefixes)
+            case plan.SetKeepalive(key, seconds):
+                assert self.keepalives[key] != seconds
+                self.keepalives[key] = seconds
+            case plan.AddPeer(key, setting):
+                assert key not in self.keepalives
+                self.keepalives[key] = setting.keepalive
+                self.own(key, setting.allowed_ips)
+            case plan.AddRoute(prefix):
+                assert prefix not in self.routes
+                self.routes.add(prefix)
+
+
+def normal(setting: Setting) -> Setting:
+    return Setting(setting.mtu, tuple(sorted(setting.addresses)), setting.routes, setting.peers)
+
+
+@given(settings(), settings())
+def test_the_steps_lead_from_any_setting_to_any_other(present: Setting, wanted: Setting) -> None:
+    model = Model(present)
+    for step in make_plan(present, wanted):
+        model.apply(step)
+    assert model.setting() == normal(wanted)
+    assert make_plan(wanted, wanted) == []
+
+
+@given(settings(), settings())
+def test_a_prefix_that_moves_between_peers_that_stay_is_never_without_an_owner(
+    present: Setting, wanted: Setting
+) -> None:
+    model = Model(present)
+    held = {
+        prefix
+        for prefix, owner in model.owners.items()
+        if owner in wanted.peers and prefix in Model(wanted).owners
+    }
+    for step in make_plan(present, wanted):
+        model.apply(step)
+        assert held <= model.owners.keys()
+
+
+@given(settings(), settings())
+def test_the_order_is_removals_then_moves_then_additions(present: Setting, wanted: Setting) -> None:
+    rank = {plan.RemovePeer: 0, plan.RemoveAllowedIps: 1, plan.AddAllowedIps: 2, plan.AddPeer: 3}
+    ranks = [min(rank[type(step)], 3) for step in make_plan(present, wanted) if type(step) in rank]
+    assert ranks == sorted(ranks)
+
+
+def test_a_clipped_map_becomes_peers_routes_and_our_addresses() -> None:
+    network = make_network(ranges=["10.1.0.0/16", "192.168.0.0/16"])
+    around = Surroundings(connected=((ipaddress.ip_network("192.168.1.0/24"), "eth0"),))
+    bob = make_node(2, addresses=["10.1.0.2/32", "192.168.7.2/32", "203.0.113.9/32"])
+    own = (ipaddress.ip_network("10.1.0.1/32"), ipaddress.ip_network("192.168.7.1/32"))
+    chosen = [ipaddress.ip_network("203.0.113.0/24")]
+    clipped = clip(make_map([bob], network=network), chosen, around, own, {})
+    setting = wanted_setting(network, clipped, own)
+    assert setting.addresses == (ipaddress.ip_address("10.1.0.1"),)
+    assert {str(route) for route in setting.routes} == {"10.1.0.0/16", "203.0.113.9/32"}
+    assert setting.peers == {
+        bob.record.wireguard_key: PeerSetting(
+            frozenset({ipaddress.ip_network("10.1.0.2/32"), ipaddress.ip_network("203.0.113.9/32")}), 20
+        )
+    }

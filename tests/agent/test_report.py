@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.mesh.examples import wireguard_key
+from wgpy.addresses import Endpoint
+from wgpy.agent.report import PeerFacts, PeerReport, describe_age, describe_peer, summary
+from wgpy.keys import PresharedKey
+from wgpy.mesh.frames import Presence
+from wgpy.protocol.interface import PeerStatus
+
+NOW = 1_800_000_000.0
+WHERE = Endpoint.parse("192.0.2.7:51820")
+ONLINE, OFFLINE = Presence((WHERE,), True), Presence((WHERE,), False)
+
+
+def describe(
+    *,
+    endpoint: Endpoint | None = WHERE,
+    age: float | None = None,
+    coordinator_is_up: bool = True,
+    keepalive: int = 20,
+    **changes: Any,
+) -> PeerReport:
+    shaken_at = 0 if age is None else int((NOW - age) * 1e9)
+    status = PeerStatus(
+        wireguard_key(2).public_key(), PresharedKey.zero(), endpoint, shaken_at, 100, 200, keepalive, ()
+    )
+    facts = PeerFacts(
+        id="b" * 32,
+        name="bob",
+        addresses=("10.1.0.2",),
+        public_key="k",
+        status=status,
+        presence=ONLINE,
+        is_alive=False,
+        unanswered=0.0,
+        tries=3,
+    )
+    changed = PeerFacts(**{name: getattr(facts, name) for name in PeerFacts.__slots__} | changes)
+    return describe_peer(changed, coordinator_is_up, NOW)
+
+
+def test_a_live_session_is_direct_and_says_how_fresh_it_is() -> None:
+    report = describe(is_alive=True, age=12.0)
+    assert (report.path, report.reason, report.endpoint) == ("direct", "last handshake 12 s ago", str(WHERE))
+    assert (report.rx_bytes, report.tx_bytes, report.online) == (100, 200, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"presence": OFFLINE}, "offline: the coordinator does not hear from it (no handshake yet)"),
+        (
+            {"presence": OFFLINE, "age": 4000.0},
+            "offline: the coordinator does not hear from it (last handshake 66 min ago)",
+        ),
+        ({"endpoint": None, "presence": OFFLINE}, "offline: the coordinator does not hear from it"),
+        ({"endpoint": None, "presence": None}, "no endpoint known yet"),
+        (
+            {"endpoint": None, "coordinator_is_up": False},
+            "no endpoint known, and the coordinator cannot be asked",
+        ),
+        ({"tries": 1}, f"connecting: a handshake is under way to {WHERE}"),
+        ({}, f"no answer from {WHERE}; no handshake yet; is UDP blocked in between?"),
+        (
+            {"unanswered": 20.0, "age": 60.0},
+            f"no answer from {WHERE} for 20 s; last handshake 60 s ago; is UDP blocked in between?",
+        ),
+        (
+            {"presence": Presence((WHERE, Endpoint.parse("10.0.0.7:51820")), True)},
+            f"no answer from {WHERE} (one of 2, tried in turn); no handshake yet; is UDP blocked in between?",
+        ),
+        ({"keepalive": 0}, f"idle: no handshake yet; the next packet makes one with {WHERE}"),
+        ({"addresses": ()}, "none of its addresses is one that this node follows"),
+    ],
+)
+def test_a_peer_out_of_reach_has_a_reason_in_words(changes: dict[str, Any], reason: str) -> None:
+    report = describe(**changes)
+    assert (report.path, report.reason) == ("none", reason)
+
+
+def test_nobody_is_called_offline_on_the_word_of_a_coordinator_that_is_away() -> None:
+    report = describe(presence=OFFLINE, coordinator_is_up=False)
+    assert report.online is None
+    assert "offline" not in report.reason
+
+
+def test_ages_and_counts_read_well() -> None:
+    ages = [describe_age(seconds) for seconds in (None, 0, 119, 120, 7199, 7200, 172_799, 172_800)]
+    assert ages == ["never", "0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d"]
+    live = describe(is_alive=True, age=1.0)
+    assert summary([]) == "0 peers, 0 reachable"
+    assert summary([live]) == "1 peer, 1 reachable"
+    assert summary([live, describe()]) == "2 peers, 1 reachable"

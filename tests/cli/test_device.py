@@ -1,0 +1,355 @@
+"""`wgpy-device` as wg-quick and people drive it: background, descriptors, environment, every way to end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.netns.hosts import Host, Internet, Lab
+from tests.netns.processes import wait_until
+from wgpy import __version__
+
+PROGRAM = str(Path(sys.executable).with_name("wgpy-device"))
+KEY_A = "mFh8TcNGMVtNi6CHpUHLt7DBaGwQHGzlaH9Kk3Xh53k="
+KEY_B = "uFg5JvcFKOlCtEZ8bLfTjOsELWjN2pQ/o8V9Ol8Vw1Y="
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab("device") as lab:
+        yield lab
+
+
+@pytest.fixture
+def host(lab: Lab) -> Host:
+    return lab.host("host")
+
+
+def public_key(private: str) -> str:
+    return subprocess.run(
+        ["wg", "pubkey"], input=private, text=True, capture_output=True, check=True
+    ).stdout.strip()
+
+
+def devices(host: Host) -> list[int]:
+    """Process ids of the wgpy-device processes of a host."""
+    found = []
+    for pid in host.processes():
+        try:
+            if b"wgpy-device" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+        except OSError:
+            pass
+    return found
+
+
+def wait_gone(host: Host, interface: str = "wg0") -> None:
+    wait_until(lambda: not devices(host), "wgpy-device ends")
+    assert host.run("sh", "-c", "ls /run/wireguard").stdout == ""
+    assert interface not in host.run("ls", "/sys/class/net").stdout.split()
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, *arguments], text=True, capture_output=True, check=False, env=os.environ | environment
+    )
+
+
+class TestArguments:
+    def test_version(self) -> None:
+        done = run("--version")
+        assert (done.returncode, done.stdout) == (0, f"wgpy-device {__version__}\n")
+
+    @pytest.mark.parametrize("flag", ["-h", "--help"])
+    def test_help(self, flag: str) -> None:
+        done = run(flag)
+        assert done.returncode == 0
+        assert done.stdout.startswith("usage: wgpy-device [-f|--foreground] INTERFACE\n")
+
+    @pytest.mark.parametrize(
+        "arguments", [[], ["-f"], ["wg0", "wg1"], ["-x", "wg0"], ["--nonsense"], ["wg0", "-f"]]
+    )
+    def test_other_arguments_show_the_usage_and_fail(self, arguments: list[str]) -> None:
+        done = run(*arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("usage: ")
+
+    @pytest.mark.parametrize(
+        ("name", "environment", "message"),
+        [
+            ("x" * 16, {}, "an interface name has 1 to 15 characters"),
+            ("a/b", {}, "an interface name has no spaces, slashes or colons"),
+            ("wg0", {"WG_TUN_FD": "x"}, "WG_TUN_FD is the number of a file descriptor; got 'x'"),
+            ("wg0", {"WG_TUN_FD": "0"}, "file descriptor 0 is not a TUN device"),
+            ("wg0", {"WG_TUN_FD": "999"}, "file descriptor 999 is not a TUN device: Bad file descriptor"),
+        ],
+    )
+    @pytest.mark.parametrize("foreground", [[], ["-f"]])
+    def test_what_cannot_be_is_one_line_and_status_1(
+        self, name: str, environment: dict[str, str], message: str, foreground: list[str]
+    ) -> None:
+        done = run(*foreground, name, **environment)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert re.fullmatch(rf"wgpy-device: {re.escape(message)}.*\n", done.stderr)
+
+
+def test_it_imports_neither_the_agent_nor_what_only_commands_need() -> None:
+    code = (
+        "import sys, wgpy.cli.device, wgpy.daemon, wgpy.device, wgpy.engine.native, wgpy.engine.portable_io;"
+        "print(*sorted(m for m in sys.modules if m.partition('.')[0] in "
+        "{'click', 'h11', 'asyncio', 'coordinator', 'pyroute2', 'argparse', 'http', 'email', 'segno'}"
+        " or m.startswith(('wgpy.agent', 'wgpy.mesh', 'wgpy.quick', 'wgpy.config'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_the_one_who_only_starts_another_does_not_import_trio() -> None:
+    code = "import sys, wgpy.cli.device; print({'trio', 'cryptography'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.root
+class TestBackground:
+    def test_it_returns_when_the_device_and_the_socket_serve(self, host: Host) -> None:
+        done = host.run("wgpy-device", "wg0")
+        assert (done.stdout, done.stderr) == ("", "")
+        assert "mtu 1420" in host.run("ip", "link", "show", "wg0").stdout
+        assert host.run("wg", "show", "interfaces").stdout == "wg0\n"
+        [pid] = devices(host)
+        assert os.getsid(pid) == pid
+        for number in (0, 1, 2):
+            assert os.readlink(f"/proc/{pid}/fd/{number}").endswith("/dev/null")
+        assert os.readlink(f"/proc/{pid}/cwd") == "/"
+
+    def test_no_descriptor_of_the_caller_stays_open(self, host: Host) -> None:
+        host.run("sh", "-c", "exec 7>/run/seven 8>/run/eight; wgpy-device wg0")
+        [pid] = devices(host)
+        targets = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        # An engine may have one of its own beside the device's.
+        assert sum("/dev/net/tun" in target for target in targets) in (1, 2)
+        assert not [target for target in targets if "pipe:" in target]
+
+    @pytest.mark.parametrize("name", ["wg%d", "wg7"])
+    def test_the_name_is_written_where_it_is_asked_for(self, host: Host, name: str) -> None:
+        host.run("wgpy-device", name, env={"WG_TUN_NAME_FILE": "/run/name"})
+        written = host.run("cat", "/run/name").stdout
+        assert written == host.run("wg", "show", "interfaces").stdout == f"{name.replace('%d', '0')}\n"
+
+    def test_a_name_file_that_cannot_be_written_fails_and_leaves_nothing(self, host: Host) -> None:
+        done = host.run("wgpy-device", "wg0", env={"WG_TUN_NAME_FILE": "/nowhere/name"}, check=False)
+        assert done.returncode == 1
+        assert "cannot write the interface's name to /nowhere/name: No such file" in done.stderr
+        wait_gone(host)
+
+    def test_a_second_of_the_same_name_is_refused_and_the_first_goes_on(self, host: Host) -> None:
+        host.run("wgpy-device", "wg0")
+        for flag in ([], ["-f"]):
+            done = host.run("wgpy-device", *flag, "wg0", check=False)
+            assert done.returncode == 1
+            assert done.stderr == (
+                "wgpy-device: cannot make wg0: a TUN device of that name is in use by another process\n"
+            )
+        assert host.run("wg", "show", "interfaces").stdout == "wg0\n"
+
+    def test_a_socket_in_use_leaves_no_tun_device(self, host: Host) -> None:
+        host.run("wgpy-device", "wg0")
+        host.run("ip", "link", "set", "wg0", "name", "other")
+        done = host.run("wgpy-device", "wg0", check=False)
+        assert (done.returncode, "wg0 is in use: another process answers" in done.stderr) == (1, True)
+        assert "wg0" not in host.run("ls", "/sys/class/net").stdout
+
+    def test_a_background_that_cannot_serve_is_told_by_the_foreground(self, host: Host) -> None:
+        done = host.run("wgpy-device", "wg0", env={"WGPY_ENGINE": "steam"}, check=False)
+        assert done.returncode == 1
+        assert "is one of" in done.stderr
+        assert "got 'steam'" in done.stderr
+        wait_gone(host)
+
+    @pytest.mark.parametrize(
+        ("level", "logs"),
+        [(None, False), ("", False), ("silent", False), ("error", False), ("verbose", True)],
+    )
+    def test_it_logs_in_the_background_only_when_told_to(
+        self, host: Host, level: str | None, logs: bool
+    ) -> None:
+        env = {} if level is None else {"LOG_LEVEL": level}
+        host.run("sh", "-c", "wgpy-device wg0 > /run/log 2>&1", env=env)
+        host.run("ip", "link", "set", "wg0", "up")
+        wait_until(lambda: host.run("wg", "show", "wg0", "listen-port").stdout != "0\n", "it is up")
+        assert ("listening on port" in host.run("cat", "/run/log").stdout) is logs
+
+    def test_the_environment_of_other_implementations_does_no_harm(self, host: Host) -> None:
+        env = {"WG_LOG_LEVEL": "debug", "WG_LOG_FILE": "/nowhere", "WG_SUDO": "1", "WG_THREADS": "4"}
+        host.run("wgpy-device", "wg0", env=env)
+        assert host.run("wg", "show", "interfaces").stdout == "wg0\n"
+
+
+@pytest.mark.root
+class TestEnd:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_a_signal_ends_it(self, host: Host, number: signal.Signals) -> None:
+        host.run("wgpy-device", "wg0")
+        os.kill(devices(host)[0], number)
+        wait_gone(host)
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_a_signal_in_the_foreground_is_success(self, host: Host, number: signal.Signals) -> None:
+        process = host.start("wgpy-device", "--foreground", "wg0")
+        wait_until(lambda: host.run("wg", "show", "interfaces").stdout == "wg0\n", "it serves")
+        process.signal(number)
+        assert process.wait() == 0
+        assert process.text() == ""
+        wait_gone(host)
+
+    def test_deleting_the_interface_ends_it(self, host: Host) -> None:
+        host.run("wgpy-device", "wg0")
+        host.run("ip", "link", "delete", "wg0")
+        wait_gone(host)
+
+    def test_removing_the_socket_ends_it(self, host: Host) -> None:
+        host.run("wgpy-device", "wg0")
+        host.run("rm", "/run/wireguard/wg0.sock")
+        wait_gone(host)
+
+    def test_after_a_kill_it_starts_again(self, host: Host) -> None:
+        host.run("wgpy-device", "wg0")
+        os.kill(devices(host)[0], signal.SIGKILL)
+        wait_until(lambda: "wg0" not in host.run("ls", "/sys/class/net").stdout, "the interface goes")
+        assert host.run("ls", "/run/wireguard").stdout == "wg0.sock\n"
+        host.run("wgpy-device", "wg0")
+        assert host.run("wg", "show", "interfaces").stdout == "wg0\n"
+
+
+@pytest.mark.root
+def test_descriptors_handed_in_are_used(host: Host) -> None:
+    code = """
+import os, socket, sys
+from wgpy.tun import Tun
+from wgpy.uapi.listener import UapiListener
+tun, listener = Tun.create("odd"), UapiListener.open("odd")
+os.set_inheritable(tun.fileno(), True)
+os.set_inheritable(listener.socket.fileno(), True)
+os.environ |= {"WG_TUN_FD": str(tun.fileno()), "WG_UAPI_FD": str(listener.socket.fileno())}
+os.execvp("wgpy-device", ["wgpy-device", *sys.argv[1:]])
+"""
+    host.start("python", "-c", code, "-f", "ignored")
+    wait_until(lambda: host.run("wg", "show", "interfaces").stdout == "odd\n", "it serves")
+    host.run("rm", "/run/wireguard/odd.sock")
+    wait_gone(host, "odd")
+    host.run("python", "-c", code, "ignored")
+    assert host.run("wg", "show", "interfaces").stdout == "odd\n"
+
+
+@pytest.mark.root
+def test_wg_quick_brings_a_tunnel_up_and_down_with_it(lab: Lab) -> None:
+    internet = Internet(lab)
+    one, two = internet.host("one"), internet.host("two")
+    # Where systemd's or openresolv's is missing, wg-quick only wants the program.
+    env = {"WG_QUICK_USERSPACE_IMPLEMENTATION": "wgpy-device"}
+    for host, other, private, their_private, number in (
+        (one, two, KEY_A, KEY_B, 1),
+        (two, one, KEY_B, KEY_A, 2),
+    ):
+        everything = "0.0.0.0/0, ::/0" if host is one else "10.0.0.1/32, fd00::1/128"
+        text = (
+            f"[Interface]\nPrivateKey = {private}\nListenPort = 51820\n"
+            f"Address = 10.0.0.{number}/24, fd00::{number}/64\nPostUp = echo up %i >> /run/hooks\n"
+            f"[Peer]\nPublicKey = {public_key(their_private)}\nEndpoint = {other.ipv4}:51820\n"
+            f"AllowedIPs = {everything}\nPersistentKeepalive = 25\n"
+        )
+        host.run("sh", "-c", "umask 077; cat > /run/wg0.conf", input=text)
+        done = host.run("wg-quick", "up", "/run/wg0.conf", env=env)
+        assert "[#] wgpy-device wg0" in done.stderr
+    two.run("ip", "address", "add", "203.0.113.7/32", "dev", "lo")
+    for address in ("10.0.0.2", "fd00::2", "203.0.113.7"):
+        one.run("ping", "-c1", "-W5", address)
+    stripped = one.run("wg-quick", "strip", "/run/wg0.conf").stdout
+    received = one.run("wg", "show", "wg0", "transfer").stdout
+    one.run("sh", "-c", "cat > /run/stripped; wg syncconf wg0 /run/stripped", input=stripped)
+    one.run("ping", "-c1", "-W5", "10.0.0.2")
+    # The session went on: the counters were not begun anew.
+    assert int(one.run("wg", "show", "wg0", "transfer").stdout.split()[1]) > int(received.split()[1]) > 0
+    one.run("wg-quick", "save", "/run/wg0.conf")
+    assert "PersistentKeepalive = 25" in one.run("cat", "/run/wg0.conf").stdout
+    one.run("wg-quick", "down", "/run/wg0.conf")
+    wait_gone(one)
+
+
+@pytest.mark.root
+def test_wg_sets_and_shows_what_was_set(host: Host) -> None:
+    host.run("wgpy-device", "wg0")
+    peer = public_key(KEY_B)
+    config = f"""[Interface]
+PrivateKey = {KEY_A}
+ListenPort = 51820
+FwMark = 0x1234
+
+[Peer]
+PublicKey = {peer}
+PresharedKey = {KEY_B}
+AllowedIPs = 10.0.0.2/32, 10.1.0.0/16, fd00::2/128
+Endpoint = [2001:db8::1]:4000
+PersistentKeepalive = 25
+"""
+    host.run("sh", "-c", "cat > /run/c; wg setconf wg0 /run/c", input=config)
+    shown = host.run("wg", "showconf", "wg0").stdout
+    assert sorted(filter(None, shown.lower().splitlines())) == sorted(
+        filter(None, config.lower().splitlines())
+    )
+    # A link-local endpoint by the name of its zone.
+    host.run("wg", "set", "wg0", "peer", peer, "endpoint", "[fe80::1%lo]:7")
+    assert host.run("wg", "show", "wg0", "endpoints").stdout == f"{peer}\t[fe80::1%lo]:7\n"
+    host.run("wg", "set", "wg0", "peer", peer, "allowed-ips", "", "persistent-keepalive", "off")
+    assert host.run("wg", "show", "wg0", "allowed-ips").stdout == f"{peer}\t(none)\n"
+    host.run("wg", "set", "wg0", "fwmark", "off", "listen-port", "0", "peer", peer, "remove")
+    assert host.run("wg", "show", "wg0", "peers").stdout == ""
+    assert host.run("wg", "show", "wg0", "fwmark").stdout == "off\n"
+    host.run("ip", "link", "set", "wg0", "up")
+    occupy = "import socket,time; s=socket.socket(2,2); s.bind(('',7777)); print('bound'); time.sleep(99)"
+    host.start("python", "-c", occupy).wait_text("bound")
+    done = host.run("wg", "set", "wg0", "listen-port", "7777", check=False)
+    assert "Address already in use" in done.stderr
+
+
+@pytest.mark.root
+def test_an_idle_device_sleeps_and_stays_small(host: Host) -> None:
+    host.run("wgpy-device", "wg0")
+    host.run("sh", "-c", "cat > /run/k; wg set wg0 private-key /run/k", input=KEY_A)
+    host.run("wg", "set", "wg0", "peer", public_key(KEY_B), "allowed-ips", "10.0.0.0/24")
+    host.run("ip", "link", "set", "wg0", "up")
+    wait_until(lambda: host.run("wg", "show", "wg0", "listen-port").stdout != "0\n", "it is up")
+    [pid] = devices(host)
+
+    def of(field: str) -> int:
+        text = Path(f"/proc/{pid}/status").read_text()
+        found = re.search(rf"^{field}:\s+(\d+)", text, re.MULTILINE)
+        assert found is not None
+        return int(found[1])
+
+    # IPv6 looks for routers for some seconds in the TUN of a link that has just come up.
+    host.run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/wg0/disable_ipv6")
+    wait_quiet(lambda: of("voluntary_ctxt_switches"))
+    before = of("voluntary_ctxt_switches")
+    host.run("sleep", "3")
+    assert of("voluntary_ctxt_switches") == before
+    assert of("VmRSS") < 45_000
+
+
+def wait_quiet(count: object) -> None:
+    assert callable(count)
+
+    def is_quiet() -> bool:
+        before = count()
+        subprocess.run(["sleep", "1.5"], check=True)
+        return count() == before
+
+    wait_until(is_quiet, "the device has nothing to do")

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.presence import GRACE, LEASE, PresenceLane, Report, usable_endpoints
+from wgpy.addresses import Endpoint
+
+A, B = "a" * 32, "b" * 32
+
+
+def report(boot: int, sequence: int, *ports: int) -> Report:
+    endpoints = tuple(Endpoint(ipaddress.ip_address("192.0.2.1"), port) for port in ports)
+    return Report(boot, sequence, endpoints, 0.0)
+
+
+@given(st.permutations([(1, 1), (1, 2), (2, 1), (2, 9), (3, 0)]))
+def test_the_largest_boot_and_sequence_wins_in_whatever_order_reports_come(
+    order: list[tuple[int, int]],
+) -> None:
+    lane = PresenceLane({}, {}, 0.0)
+    for boot, sequence in order:
+        lane.report(A, report(boot, sequence, 1000 * boot + sequence))
+    assert lane.presence_of(A).endpoints[0].port == 3000
+
+
+def test_a_lease_runs_out_and_a_report_does_not() -> None:
+    lane = PresenceLane({}, {}, 0.0)
+    lane.report(A, report(1, 1, 5))
+    lane.hear(A, 100.0)
+    lane.expire(100.0 + LEASE - 1)
+    assert lane.presence_of(A).online
+    lane.expire(100.0 + LEASE)
+    assert not lane.presence_of(A).online
+    assert lane.presence_of(A).endpoints
+
+
+def test_a_broken_stream_leaves_a_short_lease() -> None:
+    lane = PresenceLane({}, {}, 0.0)
+    lane.hear(A, 100.0)
+    lane.hang_up(A, 101.0)
+    lane.expire(101.0 + GRACE - 1)
+    assert lane.presence_of(A).online
+    lane.expire(101.0 + GRACE)
+    assert not lane.presence_of(A).online
+    lane.hang_up(B, 101.0)  # who was never heard
+
+
+def test_only_what_changed_is_told() -> None:
+    lane = PresenceLane({A: report(1, 1, 1), B: report(1, 1, 2)}, {A: 50.0}, 10.0)
+    assert lane.complete([A, B]).nodes[A].online
+    assert not lane.complete([A, B]).nodes[B].online
+    version = lane.version
+    lane.hear(A, 11.0)  # it was online before
+    lane.report(A, report(1, 2, 1))  # with the same endpoints
+    assert lane.version == version
+    lane.report(B, report(1, 2, 3))
+    frame = lane.since(version, lambda _id: True)
+    assert set(frame.nodes) == {B}
+    assert not frame.complete
+    assert not lane.since(version, lambda id_: id_ != B).nodes
+    assert not lane.since(lane.version, lambda _id: True).nodes
+
+
+def test_a_check_in_that_says_nothing_new_writes_nothing() -> None:
+    lane = PresenceLane({}, {}, 0.0)
+    lane.report(A, report(1, 1, 1))
+    lane.hear(A, 100.0)
+    assert lane.is_dirty
+    reports, leases = lane.drain_unwritten()
+    assert set(reports) == set(leases) == {A}
+    for second in range(1, 15):
+        lane.report(A, report(1, 1 + second, 1))
+        lane.hear(A, 100.0 + second)
+    assert not lane.is_dirty
+    lane.hear(A, 130.0)
+    assert lane.drain_unwritten() == ({}, {A: 130.0 + LEASE})
+
+
+def test_a_node_is_online_while_any_process_has_a_lease() -> None:
+    lane = PresenceLane({}, {}, 0.0)
+    lane.hear(A, 100.0)
+    lane.learn({A: report(1, 5, 9)}, {A: 200.0, B: 90.0}, 100.0)
+    assert lane.presence_of(A).endpoints[0].port == 9
+    lane.hang_up(A, 101.0)  # here; elsewhere it goes on
+    lane.expire(199.0)
+    assert lane.presence_of(A).online
+    assert not lane.presence_of(B).online
+    lane.learn({A: report(1, 4, 8)}, {A: 150.0}, 199.0)
+    lane.expire(200.0)
+    assert not lane.presence_of(A).online
+    assert lane.presence_of(A).endpoints[0].port == 9
+    assert set(lane.drain_unwritten()[0]) == set()  # what others wrote is not written again
+
+
+def test_a_removed_node_leaves_nothing_to_write() -> None:
+    lane = PresenceLane({}, {}, 0.0)
+    lane.report(A, report(1, 1, 1))
+    lane.hear(A, 0.0)
+    lane.forget(A)
+    assert lane.drain_unwritten() == ({}, {})
+    assert lane.complete([A]).nodes == {}
+
+
+@pytest.mark.parametrize(
+    ("observed", "reported", "usable"),
+    [
+        ("192.0.2.9", [], ["192.0.2.9:7"]),
+        ("192.0.2.9", ["10.0.0.1:8", "192.0.2.9:7", "10.0.0.1:8"], ["192.0.2.9:7", "10.0.0.1:8"]),
+        ("::ffff:192.0.2.9", ["[::ffff:10.0.0.1]:8"], ["192.0.2.9:7", "10.0.0.1:8"]),
+        ("2001:db8::9", [], ["[2001:db8::9]:7"]),
+        ("127.0.0.1", ["10.0.0.1:8"], ["10.0.0.1:8", "127.0.0.1:7"]),
+        ("192.0.2.9", ["127.0.0.1:1", "[::1]:1", "0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1",
+        "[fe80::1]:1",
+                       "[ff02::1]:1", "169.254.1.1:1", "0.1.2.3:1"], ["192.0.2.9:7"]),
+        (None, ["10.0.0.1:8"], ["10.0.0.1:8"]),
+    ],
+)  # fmt: skip
+def test_others_are_told_of_endpoints_that_can_be_another_hosts(
+    observed: str | None, reported: list[str], usable: list[str]
+) -> None:
+    seen = None if observed is None else ipaddress.ip_address(observed)
+    found = usable_endpoints(seen, 7, [Endpoint.parse(text) for text in reported])
+    assert [str(endpoint) for endpoint in found] == usable
+
+
+def test_no_more_than_sixteen_endpoints_are_told() -> None:
+    many = [Endpoint(ipaddress.ip_address("10.0.0.1"), port) for port in range(1, 30)]
+    assert len(usable_endpoints(ipaddress.ip_address("192.0.2.1"), 7, many)) == 16
+    last = usable_endpoints(ipaddress.ip_address("127.0.0.1"), 7, many)
+    assert len(last) == 16
+    assert str(last[-1]) == "127.0.0.1:7"

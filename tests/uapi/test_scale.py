@@ -1,0 +1,73 @@
+"""As many allowed IPs and peers as `wg` is used with: set by `wg setconf`, read back by `wg show`."""
+
+from __future__ import annotations
+
+import base64
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.netns.hosts import Host, Lab
+from wgpy.engine import ENGINES
+
+pytestmark = pytest.mark.root
+
+
+def key(rng: random.Random) -> str:
+    return base64.b64encode(rng.randbytes(32)).decode()
+
+
+@pytest.fixture(params=ENGINES)
+def host(request: pytest.FixtureRequest) -> Iterator[Host]:
+    """With a wgpy-device that serves wg0."""
+    with Lab("scale") as lab:
+        host = lab.host("host")
+        host.run("wgpy-device", "wg0", env={"WGPY_ENGINE": request.param})
+        yield host
+
+
+def set_configuration(host: Host, text: str) -> None:
+    host.run("sh", "-c", "umask 077; cat > /run/wg0; wg setconf wg0 /run/wg0", input=text)
+
+
+def show(host: Host, what: str) -> str:
+    """What `wg show` prints, which takes under 2 s: the best of three, for a machine that has more to do."""
+    took = []
+    for _ in range(3):
+        before = time.monotonic()
+        text = host.run("wg", "show", "wg0", what).stdout
+        took.append(time.monotonic() - before)
+        if took[-1] < 2:
+            return text
+    raise AssertionError(f"wg show takes {took} s")
+
+
+def test_130560_allowed_ips_of_one_peer_are_set_and_shown(host: Host) -> None:
+    rng = random.Random(1)
+    peer = key(rng)
+    prefixes = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(65280)]
+    prefixes += [f"fd00:{number:x}::/64" if number else "fd00::/64" for number in range(65280)]
+    blocks = [", ".join(prefixes[start : start + 100]) for start in range(0, len(prefixes), 100)]
+    allowed = "".join(f"AllowedIPs = {block}\n" for block in blocks)
+    text = f"[Interface]\nPrivateKey = {key(rng)}\n[Peer]\nPublicKey = {peer}\n{allowed}"
+    # The second time each is there already, and stays.
+    for _ in range(2):
+        set_configuration(host, text)
+        shown = show(host, "allowed-ips").split()
+        assert shown[0] == peer
+        assert sorted(shown[1:]) == sorted(prefixes)
+    host.run("wg", "set", "wg0", "peer", peer, "allowed-ips", "192.0.2.0/24")
+    assert show(host, "allowed-ips").split() == [peer, "192.0.2.0/24"]
+
+
+def test_1000_peers_are_set_and_shown(host: Host) -> None:
+    rng = random.Random(2)
+    peers = {key(rng): (f"10.0.{number >> 8}.{number & 255}/32", number) for number in range(1000)}
+    text = f"[Interface]\nPrivateKey = {key(rng)}\n"
+    for peer, (allowed, number) in peers.items():
+        text += f"[Peer]\nPublicKey = {peer}\nAllowedIPs = {allowed}\nEndpoint = 192.0.2.1:{number + 1}\n"
+    set_configuration(host, text)
+    lines = [line.split("\t") for line in show(host, "dump").splitlines()[1:]]
+    assert {line[0]: (line[3], int(line[2].rpartition(":")[2]) - 1) for line in lines} == peers

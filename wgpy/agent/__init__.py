@@ -1,0 +1,1 @@
+"""A node of a mesh: joins, follows its map, configures a device."""

@@ -1,0 +1,359 @@
+"""A node: its device, its map and its coordinator brought together (docs/agent.md).
+
+The map in the state file is applied before anybody is asked: tunnels come up with no coordinator in reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import ipaddress
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+import trio
+
+from wgpy.addresses import Endpoint, IPAddress
+from wgpy.agent.client import CoordinatorClient, Credentials, Trust
+from wgpy.agent.endpoints import EndpointChooser, Heard
+from wgpy.agent.follow import Follower
+from wgpy.agent.host_link import HostLink, concerns_us, look_around
+from wgpy.agent.plan import make_plan, wanted_setting
+from wgpy.agent.report import CoordinatorReport, PeerFacts, Report, describe_peer
+from wgpy.agent.state_file import State, save_state
+from wgpy.agent.timestamps import is_due, lead
+from wgpy.clock import boottime, wall_clock_ns
+from wgpy.device import Device
+from wgpy.errors import HostError, WgpyError
+from wgpy.keys import PublicKey
+from wgpy.mesh.consent import ClippedMap, Grant, PeerGrant, Surroundings, clip, grant
+from wgpy.mesh.delta import HeldMap
+from wgpy.mesh.frames import PresenceFrame
+from wgpy.mesh.netmap import Map, Node
+from wgpy.mesh.record import Record, sign_record
+from wgpy.mesh.wire import CheckinRequest
+from wgpy.netlink.monitor import Monitor, Watch
+from wgpy.protocol.interface import PeerStatus
+
+logger = logging.getLogger(__name__)
+
+TICK: Final = 1.0
+"""Seconds between looks at who is heard and who is not."""
+LOOK_AROUND_INTERVAL: Final = 30.0
+"""Seconds after which the host's networks, and our own addresses and routes, are looked at even unasked."""
+SETTLE_TIME: Final = 2.0
+"""Seconds between two such looks, however much changes."""
+REMEMBER_INTERVAL: Final = 600.0
+"""Seconds between two writes for nothing but peers' endpoints."""
+SAVE_INTERVAL: Final = 2.0
+"""Seconds between two writes of the state file, on average, at least."""
+SAVES_AT_ONCE: Final = 10
+"""Writes that may follow each other without a pause."""
+
+
+class Agent:
+    """One network on this host: `run` until it is cancelled, `stop` is called, or the node is removed.
+
+    `device` is open, has no key yet, and stays the caller's to close.
+    """
+
+    def __init__(self, state: State, device: Device) -> None:
+        self.state = state
+        self.stopped = trio.Event()
+        """Set by `stop`."""
+        self.is_leaving = False
+        """`leave` was asked for: the state is to be forgotten at the end."""
+        self.contacted = trio.Event()
+        """Set once the coordinator was reached, or was not."""
+        self._device = device
+        self._link = HostLink(device)
+        self._chooser = EndpointChooser()
+        self._chooser.handle_memory(state.seen)
+        self._verified: dict[str, Record] = {}
+        self._clipped: ClippedMap | None = None
+        self._around = Surroundings()
+        self._who = Credentials(state.network.id, state.node, state.keys.machine_key)
+        self._client = CoordinatorClient(state.coordinator_urls, Trust(state.identity_hash, state.pinned))
+        self._follower = Follower(self._client, self._who, self)
+        self._coordinator = CoordinatorReport("connecting", state.urls[0], "", int(time.time()))
+        self._sequence = 0
+        self._save_wanted = trio.Event()
+        self._remembered_at = boottime()
+
+    # --- life -------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Set the device up as the state file says, and bring its link up. Raises HostError, StateError."""
+        device, now = self._device, boottime()
+        self._look_around()
+        self._check_own_range()
+        stamp = lead(self.state.timestamp, wall_clock_ns())
+        self._keep(boot=self.state.boot + 1, timestamp=stamp, interface=device.name)
+        save_state(self.state)
+        device.interface.set_private_key(self.state.keys.wireguard_key, now)
+        self._bind()
+        self._apply_map()
+        if self.state.listen_port != device.listen_port:
+            self._keep(listen_port=device.listen_port)
+            save_state(self.state)
+
+    def _bind(self) -> None:
+        """Come up on the port of last time, which NATs and peers know; on any, when somebody has taken it."""
+        try:
+            self._device.set_listen_port(self.state.listen_port)
+            self._device.bring_up()
+        except OSError as error:
+            logger.warning("cannot listen on port %d again: %s", self.state.listen_port, error.strerror)
+            self._device.set_listen_port(0)
+            self._device.bring_up()
+
+    async def run(self) -> None:
+        """Raises Removed, HostError. `start` was called before."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._run_device)
+                nursery.start_soon(self._tick)
+                nursery.start_soon(self._keep_looking_around)
+                nursery.start_soon(self._keep_saving)
+                nursery.start_soon(self._follower.run)
+                await self.stopped.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._save_at_end()
+
+    async def _run_device(self, task_status: trio.TaskStatus[None]) -> None:
+        await self._device.run(task_status=task_status)
+        raise HostError(f"{self._device.name}: the interface was deleted")
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    async def leave(self) -> None:
+        """Tell the coordinator that we go. Raises CoordinatorError, after which we go all the same."""
+        self.is_leaving = True
+        await self._client.leave(self._who)
+
+    def _save_at_end(self) -> None:
+        highest = self._device.interface.highest_timestamp
+        if highest is not None:
+            self._keep(timestamp=highest)
+        with contextlib.suppress(WgpyError):
+            save_state(self.state)
+
+    def _keep(self, **changes: object) -> None:
+        self.state = dataclasses.replace(self.state, **changes)  # type: ignore[arg-type]
+        self._save_wanted.set()
+
+    async def _keep_saving(self) -> None:
+        """What is new is on disk at once, but a map that never rests does not wear the disk out."""
+        saved_at: deque[float] = deque([-math.inf] * SAVES_AT_ONCE, SAVES_AT_ONCE)
+        while True:
+            await self._save_wanted.wait()
+            self._save_wanted = trio.Event()
+            try:
+                await trio.to_thread.run_sync(save_state, self.state)
+            except WgpyError as error:
+                logger.error("%s", error)
+            await trio.sleep_until(saved_at[0] + SAVES_AT_ONCE * SAVE_INTERVAL)
+            saved_at.append(trio.current_time())
+
+    # --- the map ----------------------------------------------------------------------------------
+
+    def current_map(self) -> HeldMap | None:
+        return self.state.held
+
+    def handle_map(self, held: HeldMap) -> None:
+        before = self.state
+        self._keep(held=held, network=held.map.network)
+        if before.network.urls != held.map.network.urls:
+            self._client.urls = self.state.coordinator_urls
+            self._look_around()
+        if before.held is None or before.held.map != held.map:
+            self._apply_map()
+
+    def _own_map(self) -> Map:
+        """The map held, or before there is one: the network, with nobody else in it."""
+        held = self.state.held
+        return Map.of(self.state.network, None, {}) if held is None else held.map
+
+    def _apply_map(self) -> None:
+        netmap, state = self._own_map(), self.state
+        self._clipped = clip(netmap, state.accepted, self._around, state.addresses, self._verified)
+        wanted = wanted_setting(netmap.network, self._clipped, state.addresses)
+        self._link.apply(make_plan(self._link.present(), wanted))
+        self._chooser.keep_only(self._clipped.peers)
+        self._choose_endpoints()
+
+    def _look_around(self) -> None:
+        literals = [_literal(url) for url in self._client.urls]
+        known = [address for address in (*literals, self._client.remote_address) if address is not None]
+        self._around = look_around(self._device.name, list(dict.fromkeys(known)))
+
+    def _check_own_range(self) -> None:
+        """Raises HostError when none of our addresses is in a range that we follow."""
+        granted = self._grant()
+        if not any(granted.covers(address) for address in self.state.addresses):
+            reasons = "; ".join(str(refusal) for refusal in granted.refused)
+            raise HostError(f"network {self.state.name} has no range that this host follows: {reasons}")
+
+    def _grant(self) -> Grant:
+        return grant(self.state.network.ranges, self.state.accepted, self._around)
+
+    async def _keep_looking_around(self) -> None:
+        """A LAN that comes later may collide with the mesh, what the host refused may be possible by now, and
+        a link that was down for a moment has lost its routes."""
+        with Monitor(Watch.LINK | Watch.ADDRESS | Watch.ROUTE) as monitor:
+            while True:
+                with trio.move_on_after(LOOK_AROUND_INTERVAL):
+                    while not any(map(concerns_us, await monitor.wait_changes())):
+                        pass
+                self._look_around()
+                self._apply_map()
+                await trio.sleep(SETTLE_TIME)
+
+    def make_record(self) -> Record | None:
+        held, keys = self.state.held, self.state.keys
+        mine = None if held is None else held.map.self_node
+        public, addresses = keys.wireguard_key.public_key(), self.state.addresses
+        if isinstance(mine, Node):
+            record = mine.record
+            if (record.wireguard_key, record.addresses, record.ranges) == (public, addresses, ()):
+                return None
+            self._keep(record_seq=max(self.state.record_seq, record.seq))
+        self._keep(record_seq=self.state.record_seq + 1)
+        return sign_record(
+            keys.machine_key,
+            public,
+            network=self._who.network,
+            node=self._who.node,
+            addresses=addresses,
+            seq=self.state.record_seq,
+        )
+
+    # --- where everybody is -----------------------------------------------------------------------
+
+    def make_checkin(self) -> CheckinRequest:
+        self._sequence += 1
+        held = self.state.held
+        endpoints = tuple(Endpoint.parse(text) for text in self.state.endpoints)
+        since, port = None if held is None else held.since, self._device.listen_port
+        return CheckinRequest(since, self.state.boot, self._sequence, port, endpoints)
+
+    def handle_presence(self, frame: PresenceFrame) -> None:
+        self._chooser.handle_presence(frame, boottime())
+        self._choose_endpoints()
+
+    def handle_state(self, state: str, reason: str) -> None:
+        url = self._client.last_url or self._coordinator.url
+        if (state, reason, url) != (self._coordinator.state, self._coordinator.reason, self._coordinator.url):
+            self._coordinator = CoordinatorReport(state, url, reason, int(time.time()))
+        if state == "connected" and self._client.remote_address not in (None, *self._around.coordinators):
+            self._look_around()
+            self._apply_map()
+        self.contacted.set()
+
+    async def _tick(self) -> None:
+        while True:
+            began = trio.current_time()
+            self._choose_endpoints()
+            highest = self._device.interface.highest_timestamp
+            if is_due(self.state.timestamp, highest, wall_clock_ns()):
+                self._keep(timestamp=lead(highest, wall_clock_ns()))
+            # A look costs some 10 us a peer: with thousands of them it is taken less often.
+            await trio.sleep(max(TICK, (trio.current_time() - began) * 100))
+
+    def _statuses(self) -> dict[PublicKey, PeerStatus]:
+        return {status.public_key: status for status in self._device.interface.status(boottime())}
+
+    def _heard(self, status: PeerStatus, now: float) -> Heard:
+        peer = self._device.interface.peers[status.public_key]
+        unanswered_since = self._device.engine.facts(peer.id).data_sent_first
+        age = None
+        if status.last_handshake_ns:
+            age = max(0.0, (wall_clock_ns() - status.last_handshake_ns) / 1e9)
+        unanswered = 0.0 if unanswered_since is None else now - unanswered_since
+        return Heard(status.endpoint, status.rx_bytes, age, unanswered)
+
+    def _choose_endpoints(self) -> None:
+        if self._clipped is None:
+            return
+        now, statuses, seen = boottime(), self._statuses(), {}
+        for node_id, granted in self._clipped.peers.items():
+            status = statuses.get(granted.node.record.wireguard_key)
+            if status is None:
+                continue
+            endpoint = self._chooser.choose(node_id, self._heard(status, now), now)
+            if endpoint is not None:
+                self._link.set_endpoint(status.public_key, endpoint)
+            elif status.endpoint is not None:
+                self._link.start_keepalives(status.public_key)
+            if known := self._chooser.memory(node_id, status.endpoint):
+                seen[node_id] = known
+        self._remember(seen, now)
+
+    def _remember(self, seen: Mapping[str, tuple[Endpoint, ...]], now: float) -> None:
+        """Keep where peers are, sparing the disk: at once only for peers of which nothing was known."""
+        is_news = seen.keys() - self.state.seen.keys()
+        self.state = dataclasses.replace(self.state, seen=seen)
+        if is_news or now - self._remembered_at > REMEMBER_INTERVAL:
+            self._remembered_at = now
+            self._save_wanted.set()
+
+    # --- what it looks like -----------------------------------------------------------------------
+
+    def report(self) -> Report:
+        state, device = self.state, self._device
+        problems = [str(refusal) for refusal in self._grant().refused]
+        problems += [*self._link.problems.values()]
+        peers = []
+        if self._clipped is not None:
+            names = {node.id: getattr(node, "name", node.id[:8]) for node in self._own_map().peers.values()}
+            problems += [f"node {names[node_id]}: {why}" for node_id, why in self._clipped.skipped.items()]
+            is_up = self._coordinator.state in ("connected", "polling")
+            statuses, now = self._statuses(), boottime()
+            for granted in self._clipped.peers.values():
+                facts = self._peer_facts(granted, statuses, now)
+                peers.append(describe_peer(facts, is_up, time.time()))
+        return Report(
+            name=state.name,
+            interface=device.name,
+            node=state.node_name,
+            addresses=tuple(str(address.network_address) for address in state.addresses),
+            public_key=str(state.keys.wireguard_key.public_key()),
+            listen_port=device.listen_port,
+            coordinator=self._coordinator,
+            revision=None if state.held is None else state.held.revision,
+            peers=tuple(sorted(peers, key=lambda peer: peer.name)),
+            problems=tuple(problems),
+        )
+
+    def _peer_facts(
+        self, granted: PeerGrant, statuses: Mapping[PublicKey, PeerStatus], now: float
+    ) -> PeerFacts:
+        node = granted.node
+        status = statuses.get(node.record.wireguard_key)
+        heard = None if status is None else self._heard(status, now)
+        return PeerFacts(
+            id=node.id,
+            name=node.name,
+            addresses=tuple(str(prefix.network_address) for prefix in granted.allowed_ips),
+            public_key=str(node.record.wireguard_key),
+            status=status,
+            presence=self._chooser.presence(node.id),
+            is_alive=heard is not None and heard.is_alive,
+            unanswered=0.0 if heard is None else heard.unanswered,
+            tries=self._chooser.tries(node.id),
+            refused=[str(refusal) for refusal in granted.refused],
+        )
+
+
+def _literal(url: str) -> IPAddress | None:
+    try:
+        return ipaddress.ip_address(urlsplit(url).hostname or "")
+    except ValueError:
+        return None

@@ -1,0 +1,196 @@
+"""What this host can and cannot do, in words: the checks of `wgpy doctor`, each for itself."""
+
+from __future__ import annotations
+
+import enum
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from wgpy.agent.ask import running_names
+from wgpy.agent.places import runtime_directory, state_directory
+from wgpy.agent.state_file import known_names, load_state, state_path
+from wgpy.errors import WgpyError
+from wgpy.mesh.encoding import JsonObject
+from wgpy.netlink import Netlink
+from wgpy.tun import Tun
+from wgpy.uapi.listener import SOCKET_DIRECTORY
+
+_CAP_NET_ADMIN: Final = 12
+_CAP_NET_RAW: Final = 13
+_OLDEST_SANE_TIME: Final = 1_750_000_000
+"""Unix time (June 2025): no host that runs this lives before it."""
+_DAY: Final = 86400
+
+
+class Verdict(enum.StrEnum):
+    GOOD = "good"
+    NOTE = "note"
+    """Works, with something to know."""
+    BAD = "bad"
+    """`wgpy up` will not work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: what was found, and what to do about it ("": nothing)."""
+
+    check: str
+    verdict: Verdict
+    text: str
+    advice: str = ""
+
+    def to_json(self) -> JsonObject:
+        return {"check": self.check, "verdict": str(self.verdict), "text": self.text, "advice": self.advice}
+
+
+Check = Callable[[], Iterator[Finding]]
+
+
+def _good(check: str, text: str) -> Finding:
+    return Finding(check, Verdict.GOOD, text)
+
+
+def check_permission() -> Iterator[Finding]:
+    """The capabilities that interfaces, routes and echoes take."""
+    effective = 0
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            effective = int(line.split()[1], 16)
+    if not effective >> _CAP_NET_ADMIN & 1:
+        advice = "run it as root, or give it CAP_NET_ADMIN"
+        yield Finding("permission", Verdict.BAD, "no right to make interfaces and routes", advice)
+    elif not effective >> _CAP_NET_RAW & 1:
+        yield Finding("permission", Verdict.NOTE, "no CAP_NET_RAW: `wgpy ping` depends on ping_group_range")
+    else:
+        yield _good("permission", "may make interfaces, addresses and routes")
+
+
+def check_tun() -> Iterator[Finding]:
+    try:
+        with Tun.create("wgpy%d", vnet_hdr=True) as tun:
+            text = f"/dev/net/tun works (made {tun.name} and removed it)"
+            yield _good("TUN", text + (", with offloads" if tun.vnet_hdr else ""))
+    except WgpyError as error:
+        text, _, advice = str(error).partition("; ")
+        yield Finding("TUN", Verdict.BAD, text, advice)
+
+
+def check_sockets() -> Iterator[Finding]:
+    """UDP of both families."""
+    for family, name in ((socket.AF_INET, "IPv4"), (socket.AF_INET6, "IPv6")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.bind(("", 0))
+        except OSError as error:
+            verdict = Verdict.BAD if family == socket.AF_INET else Verdict.NOTE
+            advice = "" if verdict == Verdict.BAD else "the mesh goes on with IPv4 outside"
+            yield Finding("sockets", verdict, f"no UDP over {name}: {error.strerror}", advice)
+        else:
+            yield _good("sockets", f"UDP over {name}")
+
+
+def check_ipv6_inside() -> Iterator[Finding]:
+    path = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+    if not path.exists() or path.read_text().strip() != "0":
+        advice = "to have it: sysctl net.ipv6.conf.default.disable_ipv6=0"
+        yield Finding("IPv6", Verdict.NOTE, "off for new interfaces: no IPv6 in the mesh", advice)
+
+
+def check_kernel() -> Iterator[Finding]:
+    system = os.uname()
+    text = f"{system.sysname} {system.release} on {system.machine}"
+    has_module = Path("/sys/module/wireguard").exists()
+    module = "its own WireGuard is loaded, not used" if has_module else "without WireGuard, which is fine"
+    yield _good("kernel", f"{text}; {module}")
+
+
+def check_clock() -> Iterator[Finding]:
+    """A clock in the past is survived (timestamps never go back), but TLS outside of pinned mode is not."""
+    now = time.time()
+    newest = max((path.stat().st_mtime for path in state_directory().glob("*.json")), default=0.0)
+    shown = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
+    if now < _OLDEST_SANE_TIME or newest > now + _DAY:
+        advice = "set it, or start NTP; tunnels work all the same, certificates may not"
+        yield Finding("clock", Verdict.NOTE, f"the clock says {shown}, which is in the past", advice)
+    else:
+        yield _good("clock", shown)
+
+
+def check_state() -> Iterator[Finding]:
+    """Every state file can be read, and by us alone."""
+    running = set(running_names())
+    for name in known_names():
+        try:
+            state = load_state(name)
+        except WgpyError as error:
+            yield Finding("state", Verdict.BAD, str(error))
+            continue
+        text = f"{name}: {state.node_name}, {'running' if name in running else 'not running'}"
+        if state_path(name).stat().st_mode & 0o077:
+            advice = f"chmod 600 {state_path(name)}; if others read it, leave and join again"
+            yield Finding("state", Verdict.BAD, f"{text}; others may read its keys", advice)
+        else:
+            yield _good("state", text)
+    for path in state_directory().glob(".joining-*"):
+        if not path.name.endswith(".lock"):
+            advice = "run `wgpy up` with the same token again, or remove the file"
+            yield Finding("state", Verdict.NOTE, f"a join was cut off ({path})", advice)
+
+
+def check_others() -> Iterator[Finding]:
+    """WireGuard devices that are not ours: they may hold the same ranges."""
+    ours = set()
+    for name in known_names():
+        try:
+            ours.add(load_state(name).interface)
+        except WgpyError:
+            continue
+    with Netlink() as netlink:
+        links = netlink.links()
+    others = {link.name for link in links if link.kind == "wireguard"}
+    names = {link.name for link in links}
+    for path in Path(SOCKET_DIRECTORY).glob("*.sock"):
+        if path.stem in names and path.stem not in ours:
+            others.add(path.stem)
+    if others:
+        text = f"other WireGuard interfaces: {', '.join(sorted(others))}"
+        yield Finding("others", Verdict.NOTE, text, "ranges that they route are not taken by a mesh unasked")
+
+
+def check_runtime() -> Iterator[Finding]:
+    """Control sockets can be made."""
+    path = runtime_directory()
+    parent = next(each for each in (path, *path.parents) if each.exists())
+    if not os.access(parent, os.W_OK):
+        yield Finding("sockets", Verdict.BAD, f"cannot write to {parent}", "set WGPY_RUNTIME_DIR")
+
+
+CHECKS: Final[tuple[Check, ...]] = (
+    check_kernel,
+    check_permission,
+    check_tun,
+    check_sockets,
+    check_ipv6_inside,
+    check_runtime,
+    check_clock,
+    check_state,
+    check_others,
+)
+
+
+def run_checks() -> list[Finding]:
+    """All findings; a check that fails itself is one."""
+    findings: list[Finding] = []
+    for check in CHECKS:
+        try:
+            findings += check()
+        except (OSError, WgpyError) as error:
+            name = check.__name__.removeprefix("check_")
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            findings.append(Finding(name, Verdict.NOTE, f"could not be looked at: {reason}"))
+    return findings

@@ -1,0 +1,154 @@
+"""What `wgpy status` says: every peer, how it is reached, and the reason in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from wgpy.mesh.encoding import JsonObject
+from wgpy.mesh.frames import Presence
+from wgpy.protocol.interface import PeerStatus
+
+
+@dataclass(frozen=True, slots=True)
+class PeerReport:
+    """One peer. `path` is "direct" or "none", `latest_handshake` Unix seconds or None."""
+
+    id: str
+    name: str
+    addresses: tuple[str, ...]
+    public_key: str
+    path: str
+    reason: str
+    endpoint: str | None
+    latest_handshake: int | None
+    rx_bytes: int
+    tx_bytes: int
+    online: bool | None
+    refused: tuple[str, ...] = ()
+
+    @property
+    def is_reachable(self) -> bool:
+        return self.path != "none"
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorReport:
+    """`state`: connecting, connected, polling, unreachable, refused. `reason` in words; "" while all is
+    well.
+    """
+
+    state: str
+    url: str
+    reason: str
+    since: int
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One network as this host sees it."""
+
+    name: str
+    interface: str
+    node: str
+    addresses: tuple[str, ...]
+    public_key: str
+    listen_port: int
+    coordinator: CoordinatorReport
+    revision: int | None
+    peers: tuple[PeerReport, ...]
+    problems: tuple[str, ...] = field(default=())
+    """What of the map this node does not follow, or the host refused."""
+
+    def to_json(self) -> JsonObject:
+        return asdict(self)
+
+    @property
+    def reachable(self) -> int:
+        return sum(peer.is_reachable for peer in self.peers)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFacts:
+    """What is known of one peer when a report is made."""
+
+    id: str
+    name: str
+    addresses: tuple[str, ...]
+    public_key: str
+    status: PeerStatus | None
+    presence: Presence | None
+    is_alive: bool
+    unanswered: float
+    tries: int
+    refused: Sequence[str] = ()
+
+
+def describe_peer(facts: PeerFacts, coordinator_is_up: bool, wall_clock: float) -> PeerReport:
+    """Decide the path, and say why. `wall_clock` is Unix time in seconds."""
+    status = facts.status
+    shaken_at = status.last_handshake_ns // 10**9 if status is not None and status.last_handshake_ns else None
+    age = None if shaken_at is None else max(0, int(wall_clock) - shaken_at)
+    endpoint = None if status is None or status.endpoint is None else str(status.endpoint)
+    works = facts.is_alive
+    reason = (
+        f"last handshake {describe_age(age)} ago"
+        if works
+        else _why_not(facts, endpoint, age, coordinator_is_up)
+    )
+    return PeerReport(
+        id=facts.id,
+        name=facts.name,
+        addresses=facts.addresses,
+        public_key=facts.public_key,
+        path="direct" if works else "none",
+        reason=reason,
+        endpoint=endpoint,
+        latest_handshake=shaken_at,
+        rx_bytes=0 if status is None else status.rx_bytes,
+        tx_bytes=0 if status is None else status.tx_bytes,
+        online=facts.presence.online if facts.presence is not None and coordinator_is_up else None,
+        refused=tuple(facts.refused),
+    )
+
+
+def _why_not(facts: PeerFacts, endpoint: str | None, age: int | None, coordinator_is_up: bool) -> str:
+    if not facts.addresses:
+        return "none of its addresses is one that this node follows"
+    presence = facts.presence
+    offline = coordinator_is_up and presence is not None and not presence.online
+    if endpoint is None:
+        if not coordinator_is_up:
+            return "no endpoint known, and the coordinator cannot be asked"
+        return "offline: the coordinator does not hear from it" if offline else "no endpoint known yet"
+    silence = "no handshake yet" if age is None else f"last handshake {describe_age(age)} ago"
+    if offline:
+        return f"offline: the coordinator does not hear from it ({silence})"
+    many = len(presence.endpoints) if presence is not None else 0
+    where = f"no answer from {endpoint}" + (f" (one of {many}, tried in turn)" if many > 1 else "")
+    is_idle = facts.status is not None and not facts.status.persistent_keepalive and not facts.unanswered
+    if is_idle:
+        return f"idle: {silence}; the next packet makes one with {endpoint}"
+    if facts.tries <= 1 and age is None:
+        return f"connecting: a handshake is under way to {endpoint}"
+    if facts.unanswered:
+        where += f" for {describe_age(int(facts.unanswered))}"
+    return f"{where}; {silence}; is UDP blocked in between?"
+
+
+def describe_age(seconds: int | None) -> str:
+    """`9 s`, `3 min`, `5 h`, `2 d`."""
+    if seconds is None:
+        return "never"
+    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds // size} {unit}"
+    return f"{seconds // 86400} d"
+
+
+def summary(peers: Mapping[str, PeerReport] | Sequence[PeerReport]) -> str:
+    """`3 peers, 2 reachable`."""
+    listed = list(peers.values()) if isinstance(peers, Mapping) else list(peers)
+    count = len(listed)
+    return f"{count} peer{'' if count == 1 else 's'}, {sum(peer.is_reachable for peer in listed)} reachable"

@@ -1,0 +1,120 @@
+"""`wgpy status`: every peer, how it is reached, and the reason in words."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any, Final
+
+import click
+
+from wgpy.agent.ask import NotRunning, ask, running_names
+from wgpy.agent.report import describe_age
+from wgpy.agent.state_file import known_names
+from wgpy.cli.up import choose_network
+from wgpy.errors import WgpyError
+
+WATCH_INTERVAL: Final = 1.0
+"""Seconds."""
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
+def status(name: str | None, as_json: bool, watch: bool) -> None:
+    """Show each network of this host: its coordinator, and every peer with its path and the reason.
+
+    The exit status is 1 when a network that was asked for does not run.
+    """
+    if name is not None:
+        choose_network(name)
+    while True:
+        reports = [_report(each) for each in _names(name)]
+        text = json.dumps({"networks": reports}, indent=2) if as_json else "\n\n".join(map(render, reports))
+        if watch and not as_json and sys.stdout.isatty():
+            click.clear()
+        click.echo(text or _nothing())
+        if not watch:
+            break
+        time.sleep(WATCH_INTERVAL)
+    if name is not None and "peers" not in reports[0]:
+        raise click.exceptions.Exit(1)
+
+
+def _nothing() -> str:
+    if os.geteuid() and os.path.exists("/var/lib/wgpy"):
+        return "you joined no network on this host; those of root are shown to root: sudo wgpy status"
+    return "this host joined no network yet: wgpy up TOKEN"
+
+
+def _names(name: str | None) -> list[str]:
+    return [name] if name is not None else sorted({*known_names(), *running_names()})
+
+
+def _report(name: str) -> dict[str, Any]:
+    """The running agent's report; of one that does not answer, why."""
+    try:
+        fields = ask(name, {"op": "status"})
+    except NotRunning:
+        return {"name": name, "state": "down", "reason": f"not running; start it: wgpy up {name}"}
+    except WgpyError as error:
+        return {"name": name, "state": "unknown", "reason": str(error)}
+    return {**fields.extra(frozenset()), "state": "up"}
+
+
+def render(report: dict[str, Any]) -> str:
+    """A report for a person."""
+    if "peers" not in report:
+        return f"{report['name']}: {report['reason']}"
+    coordinator, now = report["coordinator"], time.time()
+    lines = [
+        f"{report['name']}: {report['node']} on {report['interface']}, UDP port {report['listen_port']}",
+        f"  addresses    {', '.join(report['addresses'])}",
+        f"  coordinator  {_coordinator(coordinator, now)}",
+    ]
+    lines += [f"  note         {problem}" for problem in report["problems"]]
+    rows = [_row(peer, now) for peer in report["peers"]]
+    if not rows:
+        return "\n".join([*lines, "  peers        none yet: make a token for another host"])
+    table = [("PEER", "ADDRESS", "PATH", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT", ""), *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(7)]
+    lines.append("")
+    for row in table:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        lines.append(("  " + "  ".join([*cells, row[7]])).rstrip())
+    return "\n".join(lines)
+
+
+def _coordinator(coordinator: dict[str, Any], now: float) -> str:
+    text = f"{coordinator['state']}, {coordinator['reason'] or coordinator['url']}"
+    return f"{text} (for {describe_age(max(0, int(now) - coordinator['since']))})"
+
+
+def _row(peer: dict[str, Any], now: float) -> tuple[str, ...]:
+    shaken_at = peer["latest_handshake"]
+    age = "never" if shaken_at is None else f"{describe_age(max(0, int(now) - shaken_at))} ago"
+    notes = [] if peer["path"] != "none" else [peer["reason"]]
+    notes += [f"left out: {refused}" for refused in peer["refused"]]
+    return (
+        peer["name"],
+        ", ".join(peer["addresses"]) or "-",
+        peer["path"],
+        peer["endpoint"] or "-",
+        age,
+        describe_size(peer["rx_bytes"]),
+        describe_size(peer["tx_bytes"]),
+        "; ".join(notes),
+    )
+
+
+def describe_size(octets: int) -> str:
+    """`980 B`, `1.4 KiB`, as wg(8) has it."""
+    size, unit = float(octets), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{octets} B" if unit == "B" else f"{size:.1f} {unit}"

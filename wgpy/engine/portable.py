@@ -1,0 +1,577 @@
+"""The portable engine: packets moved by Python, sealed and opened by Rust, a batch a call.
+
+Pure: it is given its ends, a clock and a random source, and is fed datagrams and packets. `portable_io.py`
+puts it between a TUN and sockets, the simulator between two lists. It is the reference for the native engine.
+
+The longest file of the engine, because the commands, the way out and the way in change the same few tables
+and are understood together; what could stand alone does (`portable_peer`, `events`, `defence`,
+`unreachable`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import ip_address
+from typing import Final, Protocol
+
+from wgpy import _engine
+from wgpy.addresses import Endpoint, Prefix
+from wgpy.engine import DatagramFilter
+from wgpy.engine.allowed_ips import AllowedIps
+from wgpy.engine.defence import FirstDefence, Verdict
+from wgpy.engine.events import EventQueues
+from wgpy.engine.portable_peer import NO_FACTS, PortablePeer
+from wgpy.engine.unreachable import icmp_unreachable
+from wgpy.errors import InvalidMessage
+from wgpy.protocol.actions import (
+    Control,
+    Event,
+    Fact,
+    Facts,
+    HandshakeMessage,
+    Origin,
+    OtherDatagram,
+    PeerId,
+    PeerSnapshot,
+    Work,
+)
+from wgpy.protocol.constants import DEFAULT_MTU, HANDSHAKE_TOS, MAX_STAGED_PACKETS
+from wgpy.protocol.crypto import RandomSource
+from wgpy.protocol.indices import IndexTable
+from wgpy.protocol.keypairs import Keypair
+from wgpy.protocol.messages import MessageType, message_type_untrusted, receiver_index_untrusted
+from wgpy.protocol.ratelimiter import RateLimiter
+
+STAGING_POOL: Final = 8192
+"""Segments staged for all peers together; past it, whoever has waited longest loses its oldest."""
+
+Run = tuple[bytes, int, int]
+"""Datagrams of equal size but the last, that size, and their TOS."""
+
+
+class Ends(Protocol):
+    """What the engine sends to."""
+
+    def send_udp(self, data: bytes, to: Endpoint, source: Origin | None, tos: int) -> bool:
+        """Send one datagram, from `source.local` if it can; True when it left."""
+
+    def write_tun(self, packet: bytes) -> None:
+        """Give a packet to the host; with `vnet_hdr` it begins with a virtio_net_hdr."""
+
+
+class RunEnds(Ends, Protocol):
+    """Ends that take several datagrams at once."""
+
+    def send_run(self, run: Run, to: Endpoint, source: Origin | None) -> int:
+        """Returns the octets that left."""
+
+
+class PortableEngine:
+    """See `wgpy.protocol.actions.Engine` for the commands."""
+
+    def __init__(
+        self, ends: Ends, clock: Callable[[], float], rng: RandomSource, *, run_ends: RunEnds | None = None
+    ) -> None:
+        self._ends = ends
+        self._run_ends = run_ends
+        self._max_segments = 64 if run_ends else 1
+        self._clock = clock
+        self.events: Final = EventQueues()
+        self.drops: Final[Counter[str]] = Counter()
+        """Packets and datagrams dropped, by reason."""
+        self.mtu = DEFAULT_MTU
+        self.vnet_hdr = False
+        """Packets from and to the TUN begin with a virtio_net_hdr."""
+        self.listen_port = 0
+        """Ours, to know a routing loop by."""
+        self._peers: dict[PeerId, PortablePeer] = {}
+        self._next_id = 1
+        self._indices: IndexTable[PortablePeer] = IndexTable(rng)
+        self._sessions: dict[int, _engine.Session] = {}  # the transport entries of the index table, for Rust
+        self._remote_indices: Counter[int] = Counter()
+        self._allowed_ips = AllowedIps()
+        self._staging: dict[PeerId, PortablePeer] = {}  # peers with staged packets, longest waiting first
+        self._staged_segments = 0
+        self._defence = FirstDefence(rng)
+        self._icmp_limiter = RateLimiter()
+        self._expected = DatagramFilter()
+        self._seq = 0
+
+    # --- device ---
+
+    def set_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
+        self._defence.set_identity(mac1_key, cookie_key)
+        self.events.discard_handshakes()
+
+    def expect(self, datagrams: DatagramFilter) -> None:
+        self._expected = datagrams
+
+    def drain_events(self) -> list[Event]:
+        return self.events.drain()
+
+    def wipe(self) -> None:
+        """Overwrite the keys of all peers."""
+        for peer in self._peers.values():
+            self._free(peer.slots.wipe())
+
+    # --- peers ---
+
+    def add_peer(self) -> PeerId:
+        peer_id = PeerId(self._next_id)
+        self._next_id += 1
+        self._peers[peer_id] = PortablePeer(peer_id)
+        return peer_id
+
+    def remove_peer(self, peer: PeerId) -> None:
+        gone = self._peers.pop(peer, None)
+        if gone is None:
+            return
+        self._allowed_ips.remove_peer(peer)
+        self._free(gone.slots.wipe())
+        for index in gone.handshake_indices:
+            self._indices.release_handshake(index)
+        self._drop_staged(gone)
+        self.events.forget_peer(peer)
+
+    def add_allowed_ips(self, peer: PeerId, prefixes: Iterable[Prefix]) -> None:
+        if peer in self._peers:
+            self._allowed_ips.add(peer, prefixes)
+
+    def remove_allowed_ips(self, peer: PeerId, prefixes: Iterable[Prefix]) -> None:
+        self._allowed_ips.remove(peer, prefixes)
+
+    def allowed_ips(self, peer: PeerId) -> Sequence[Prefix]:
+        return self._allowed_ips.of(peer)
+
+    def set_endpoint(self, peer: PeerId, endpoint: Endpoint | None) -> None:
+        if (it := self._peers.get(peer)) is not None:
+            it.endpoint = it.reported = endpoint
+            it.forget_source()
+
+    def forget_source(self, peer: PeerId | None) -> None:
+        if peer is None:
+            for it in self._peers.values():
+                it.forget_source()
+        elif peer in self._peers:
+            self._peers[peer].forget_source()
+
+    def set_roaming(self, peer: PeerId, follow: bool) -> None:
+        if (it := self._peers.get(peer)) is not None:
+            it.follow = follow
+
+    def set_paths(self, peer: PeerId, primary: Origin | None, also: Sequence[Origin] = ()) -> None:
+        if (it := self._peers.get(peer)) is not None:
+            it.primary = primary
+            it.also = tuple(also)
+
+    # --- handshake ---
+
+    def reserve_index(self, peer: PeerId) -> int:
+        it = self._peers.get(peer)
+        if it is None:
+            raise KeyError(f"no peer {peer} to reserve an index for")
+        index = self._indices.reserve(it)
+        it.handshake_indices.add(index)
+        return index
+
+    def release_index(self, index: int) -> None:
+        entry = self._indices.get(index)
+        if entry is not None and entry.keypair is None:
+            entry.owner.handshake_indices.discard(index)
+            self._indices.release_handshake(index)
+
+    def send_handshake(self, peer: PeerId, data: bytes) -> bool:
+        it = self._peers.get(peer)
+        return it is not None and self._send_handshake(it, data, it.paths(), self._clock())
+
+    def send_datagram(self, data: bytes, to: Endpoint, source: Origin | None = None) -> None:
+        self._ends.send_udp(data, to, source, 0)
+
+    def handshake_accepted(self, peer: PeerId, origin: Origin, length: int, seq: int) -> None:
+        it = self._peers.get(peer)
+        if it is None:
+            return
+        it.rx_bytes += length
+        it.handshake_origin = origin
+        if seq >= it.authenticated_seq:
+            it.authenticated_seq = seq
+            self._note_origin(it, origin)
+        if it.note_authenticated_received(self._clock()):
+            self._report_fact(it)
+
+    def begin_session(
+        self,
+        peer: PeerId,
+        *,
+        local_index: int,
+        remote_index: int,
+        is_initiator: bool,
+        chaining_key: bytes,
+        created_at: float,
+        response: bytes | None,
+    ) -> None:
+        it = self._peers.get(peer)
+        if it is None or local_index not in it.handshake_indices:
+            return
+        now = self._clock()
+        session = _engine.Session(chaining_key, is_initiator, local_index, remote_index, peer, created_at)
+        pair = Keypair(session)
+        it.handshake_indices.discard(local_index)
+        self._indices.take_over(local_index, pair)
+        self._sessions[local_index] = session
+        self._remote_indices[remote_index] += 1
+        self._free(it.slots.add(pair))
+        if response is not None:
+            self._send_handshake(it, response, self._response_paths(it), now)
+        if is_initiator:
+            self._send_keepalive(it, now)
+
+    # --- keys ---
+
+    def expire_keypairs(self, peer: PeerId) -> None:
+        if (it := self._peers.get(peer)) is not None:
+            it.slots.expire()
+
+    def wipe_keypairs(self, peer: PeerId) -> None:
+        if (it := self._peers.get(peer)) is not None:
+            self._free(it.slots.wipe())
+
+    def drop_staged(self, peer: PeerId) -> None:
+        if (it := self._peers.get(peer)) is not None:
+            self._drop_staged(it)
+
+    def send_keepalive(self, peer: PeerId) -> None:
+        if (it := self._peers.get(peer)) is not None:
+            self._send_keepalive(it, self._clock())
+
+    def send_control(self, peer: PeerId, path: Origin | None, data: bytes) -> None:
+        it = self._peers.get(peer)
+        if it is None or not data or data[0] >> 4 in (4, 6):
+            return
+        now = self._clock()
+        pair = it.slots.current
+        if pair is None or not pair.may_send(now):
+            self.drops["control without a key"] += 1
+            return
+        runs = self._session(pair).seal_packets([data], self.mtu, now, max_segments=1)
+        if runs:
+            paths = it.paths() if path is None else [(path.remote, path)]
+            self._send_runs(
+                it, pair, [(message, size, 0) for message, size, _ in runs], paths, now, is_data=False
+            )
+
+    # --- read ---
+
+    def facts(self, peer: PeerId) -> Facts:
+        it = self._peers.get(peer)
+        return NO_FACTS if it is None else it.facts(self._clock())
+
+    def watch(self, peer: PeerId, mask: Fact) -> None:
+        it = self._peers.get(peer)
+        if it is None:
+            return
+        it.watched = mask
+        if it.slots.current is not None:
+            it.slots.current.rekey_said_on_send = False
+        if it.is_watched_fact_there():
+            self._report_fact(it)
+
+    def snapshot(self) -> Sequence[PeerSnapshot]:
+        return [
+            PeerSnapshot(it.id, it.primary.remote if it.primary else it.endpoint, it.rx_bytes, it.tx_bytes)
+            for it in self._peers.values()
+        ]
+
+    # --- out ---
+
+    def receive_packet(self, packet: bytes) -> None:
+        """A packet came from the host through the TUN."""
+        self.receive_packets([packet])
+
+    def receive_packets(self, packets: Sequence[bytes]) -> None:
+        """Packets came from the host, in order; superpackets where `vnet_hdr` is set."""
+        now = self._clock()
+        if self.listen_port:
+            packets = [packet for packet in packets if not self._is_looped(packet)]
+        groups = self._allowed_ips.trie.group_by_destination(packets, vnet_hdr=self.vnet_hdr)
+        for peer_id, group in groups:
+            peer = None if peer_id is None else self._peers.get(PeerId(peer_id))
+            if peer is None:
+                self._refuse("no peer for the destination", group, now)
+            else:
+                self._send_packets(peer, group, now)
+
+    def _is_looped(self, packet: bytes) -> bool:
+        index = _engine.looped_receiver_index(packet, self.listen_port, vnet_hdr=self.vnet_hdr)
+        if index is None or index not in self._remote_indices:
+            return False
+        self.drops["routing loop"] += 1
+        return True
+
+    def _refuse(self, reason: str, packets: Sequence[bytes], now: float) -> None:
+        self.drops[reason] += len(packets)
+        for packet in packets:
+            answer = icmp_unreachable(packet[_engine.VIRTIO_NET_HDR_SIZE :] if self.vnet_hdr else packet)
+            if answer is not None and self._icmp_limiter.allow(ip_address(_destination(answer)), now):
+                self._ends.write_tun(bytes(_engine.VIRTIO_NET_HDR_SIZE) + answer if self.vnet_hdr else answer)
+
+    def _send_packets(self, peer: PortablePeer, packets: Sequence[bytes], now: float) -> None:
+        paths = peer.paths()
+        if not paths:
+            self._refuse("peer without endpoint", packets, now)
+            return
+        pair = peer.slots.current
+        runs = None
+        if pair is not None and pair.may_send(now):
+            runs = self._session(pair).seal_packets(
+                packets, self.mtu, now, vnet_hdr=self.vnet_hdr, max_segments=self._max_segments
+            )
+        if pair is None or runs is None:
+            for packet in packets:
+                self._stage(peer, packet)
+            self.events.put_work(peer.id, Work.NEED_KEY)
+            return
+        self._send_runs(peer, pair, runs, paths, now, is_data=True)
+
+    def _stage(self, peer: PortablePeer, packet: bytes) -> None:
+        segments = _engine.segment_count(packet, vnet_hdr=self.vnet_hdr) if packet else 1
+        if segments == 0:
+            self.drops["malformed packet of the host"] += 1
+            return
+        peer.staged.append((packet, segments))
+        peer.staged_segments += segments
+        self._staged_segments += segments
+        self._staging.setdefault(peer.id, peer)
+        while peer.staged_segments > MAX_STAGED_PACKETS:
+            self._drop_oldest_staged(peer)
+        while self._staged_segments > STAGING_POOL:
+            self._drop_oldest_staged(next(iter(self._staging.values())))
+
+    def _drop_oldest_staged(self, peer: PortablePeer) -> None:
+        _, segments = peer.staged.popleft()
+        peer.staged_segments -= segments
+        self._staged_segments -= segments
+        self.drops["staged too long"] += segments
+        if not peer.staged:
+            del self._staging[peer.id]
+
+    def _drop_staged(self, peer: PortablePeer) -> None:
+        self._staged_segments -= peer.staged_segments
+        peer.staged.clear()
+        peer.staged_segments = 0
+        self._staging.pop(peer.id, None)
+
+    def _send_keepalive(self, peer: PortablePeer, now: float) -> None:
+        if not peer.staged:
+            self._stage(peer, b"")
+        self._send_staged(peer, now)
+
+    def _send_staged(self, peer: PortablePeer, now: float) -> None:
+        if not peer.staged:
+            return
+        pair = peer.slots.current
+        if pair is None or not pair.may_send(now):
+            self.events.put_work(peer.id, Work.NEED_KEY)
+            return
+        packets = [packet for packet, _ in peer.staged]
+        self._drop_staged(peer)
+        if not packets[0]:  # a keepalive is only staged where nothing is, so it is the first
+            message = self._session(pair).seal(packets.pop(0), self.mtu, now)
+            if message is not None:
+                self._send_runs(peer, pair, [(message, len(message), 0)], peer.paths(), now, is_data=False)
+        if packets:
+            self._send_packets(peer, packets, now)
+
+    def _send_runs(
+        self,
+        peer: PortablePeer,
+        pair: Keypair,
+        runs: Sequence[Run],
+        paths: Sequence[tuple[Endpoint, Origin | None]],
+        now: float,
+        *,
+        is_data: bool,
+    ) -> None:
+        """Send sealed messages by each path, and note what that means for the timers."""
+        sent = 0
+        for run in runs:
+            for to, source in paths:
+                sent += self._send_run(run, to, source)
+        peer.tx_bytes += sent
+        peer.note_authenticated_sent(now)
+        if is_data and sent and peer.note_data_sent(now):
+            self._report_fact(peer)
+        if not pair.rekey_said_on_send and pair.is_due_on_send(now):
+            pair.rekey_said_on_send = True
+            self.events.put_work(peer.id, Work.REKEY_SEND)
+
+    def _send_run(self, run: Run, to: Endpoint, source: Origin | None) -> int:
+        if self._run_ends is not None:
+            return self._run_ends.send_run(run, to, source)
+        return len(run[0]) if self._ends.send_udp(run[0], to, source, run[2]) else 0
+
+    def _send_handshake(
+        self, peer: PortablePeer, data: bytes, paths: Sequence[tuple[Endpoint, Origin | None]], now: float
+    ) -> bool:
+        left = False
+        for to, source in paths:
+            if self._ends.send_udp(data, to, source, HANDSHAKE_TOS):
+                left = True
+                peer.tx_bytes += len(data)
+        peer.note_authenticated_sent(now)
+        return left
+
+    def _response_paths(self, peer: PortablePeer) -> list[tuple[Endpoint, Origin | None]]:
+        """Where packets go, and, for a peer whose endpoint does not follow, first where the initiation came
+        from.
+        """
+        paths = peer.paths()
+        origin = peer.handshake_origin
+        if peer.follow or origin is None:
+            return paths
+        return [(origin.remote, origin), *(path for path in paths if path[0] != origin.remote)]
+
+    # --- in ---
+
+    def receive_datagram(self, data: bytes, origin: Origin, tos: int = 0) -> None:
+        """A datagram came through a socket."""
+        self.receive_datagrams(data, len(data), len(data), origin, tos)
+
+    def receive_datagrams(
+        self,
+        buffer: bytes | bytearray | memoryview,
+        length: int,
+        segment_size: int,
+        origin: Origin,
+        tos: int = 0,
+    ) -> None:
+        """Datagrams came from one sender: `length` octets, one each `segment_size` octets."""
+        self._seq += 1
+        if length == 0:
+            self.drops["not WireGuard"] += 1
+            return
+        now = self._clock()
+        runs, others, unknown = _engine.open_datagrams(
+            buffer,
+            length,
+            segment_size,
+            self._sessions,
+            self._allowed_ips.trie,
+            now,
+            tos=tos,
+            vnet_hdr=self.vnet_hdr,
+        )
+        if unknown:
+            self.drops["unknown index"] += unknown
+        for opened in runs:
+            self._received(opened, origin, now)
+        for start, end in others:
+            self._receive_other(bytes(buffer[start:end]), origin, now)
+
+    def _received(self, opened: _engine.Opened, origin: Origin, now: float) -> None:
+        controls, packets = opened.controls, opened.packets
+        if opened.authenticated != len(opened.outcomes) or opened.data != len(controls) + len(packets):
+            self._count_drops(opened)
+        entry = self._indices.get(opened.session.local_index)
+        if not opened.authenticated or entry is None or entry.keypair is None:
+            return
+        peer, pair = entry.owner, entry.keypair
+        peer.authenticated_seq = self._seq
+        self._note_origin(peer, origin)
+        confirmed, fallen = peer.slots.received_with(pair)
+        if confirmed:
+            self._free(fallen)
+            self.events.put_work(peer.id, Work.CONFIRMED, confirmed_index=pair.keys.local_index)
+            self._send_staged(peer, now)
+        current = peer.slots.current
+        if current is not None and not current.rekey_said_on_receive and current.is_due_on_receive(now):
+            current.rekey_said_on_receive = True
+            self.events.put_work(peer.id, Work.REKEY_RECEIVE)
+        due = peer.note_authenticated_received(now)
+        if opened.data > len(controls):
+            due |= peer.note_data_received(now)
+        if due:
+            self._report_fact(peer)
+        peer.rx_bytes += opened.rx_bytes
+        for packet in packets:
+            self._ends.write_tun(packet)
+        for data in controls:
+            self.events.put_control(Control(peer.id, origin, data))
+
+    def _count_drops(self, opened: _engine.Opened) -> None:
+        for outcome, reason in _DROPS:
+            if count := opened.count(outcome):
+                self.drops[reason] += count
+
+    def _receive_other(self, data: bytes, origin: Origin, now: float) -> None:
+        """Anything but transport data."""
+        try:
+            kind = message_type_untrusted(data)
+        except InvalidMessage:
+            if self._expected.matches(data, origin.remote):
+                self.events.put_other(OtherDatagram(data, origin))
+            else:
+                self.drops["not WireGuard"] += 1
+            return
+        owner = None
+        if kind is not MessageType.INITIATION:
+            entry = self._indices.get(receiver_index_untrusted(data))
+            if entry is None or (kind is MessageType.RESPONSE and entry.keypair is not None):
+                self.drops["unknown index"] += 1
+                return
+            owner = entry.owner.id
+        depth = self.events.handshake_depth
+        if kind is not MessageType.COOKIE_REPLY:
+            verdict = self._defence.judge(data, origin, depth, now)
+            if verdict is Verdict.COOKIE_REPLY:
+                reply = self._defence.create_reply(data, origin, now)
+                self.send_datagram(reply, origin.remote, origin)
+            if verdict is not Verdict.PASS:
+                self.drops[_VERDICTS[verdict]] += 1
+                return
+        if not self.events.put_handshake(HandshakeMessage(data, origin, self._seq, depth, owner)):
+            self.drops["handshake queue full"] += 1
+
+    # --- common to both ways ---
+
+    def _session(self, pair: Keypair) -> _engine.Session:
+        return self._sessions[pair.keys.local_index]
+
+    def _free(self, pairs: Iterable[Keypair]) -> None:
+        """Keypairs fell out of their slots: wipe them and give their indices back."""
+        for pair in pairs:
+            keys = pair.keys
+            keys.wipe()
+            self._indices.release_keypair(keys.local_index, pair)
+            del self._sessions[keys.local_index]
+            self._remote_indices[keys.remote_index] -= 1
+            if not self._remote_indices[keys.remote_index]:
+                del self._remote_indices[keys.remote_index]
+
+    def _note_origin(self, peer: PortablePeer, origin: Origin) -> None:
+        if peer.note_origin(origin):
+            self.events.put_work(peer.id, Work.ENDPOINT, endpoint=origin.remote)
+
+    def _report_fact(self, peer: PortablePeer) -> None:
+        peer.watched = Fact(0)
+        self.events.put_work(peer.id, Work.FACT)
+
+
+_DROPS: Final = (
+    (_engine.Outcome.EXPIRED, "expired keypair"),
+    (_engine.Outcome.FORGED, "forged"),
+    (_engine.Outcome.REPLAYED, "replayed"),
+    (_engine.Outcome.MALFORMED, "malformed packet of a peer"),
+    (_engine.Outcome.REFUSED, "source not allowed"),
+)
+
+_VERDICTS: Final = {
+    Verdict.INVALID_MAC1: "invalid mac1",
+    Verdict.COOKIE_REPLY: "under load",
+    Verdict.RATE_LIMITED: "rate limited",
+}
+
+
+def _destination(packet: bytes) -> bytes:
+    return packet[16:20] if packet[0] >> 4 == 4 else packet[24:40]

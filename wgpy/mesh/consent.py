@@ -1,0 +1,201 @@
+"""What a node lets its coordinator do: the map is untrusted input, clipped to what was agreed to here.
+
+Granted without asking are the network's ranges in private space that touch nothing of the host's own.
+Anything else needs a local choice (`wgpy up --accept RANGE`, kept in the state file). A few things no
+choice can grant."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from wgpy.addresses import IPAddress, Prefix, host_prefix
+from wgpy.mesh.netmap import Map, Node, UnreadableNode
+from wgpy.mesh.record import Record
+
+_PRIVATE: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+)
+
+_NEVER: Final = tuple(
+    (ipaddress.ip_network(text), why)
+    for text, why in (
+        ("0.0.0.0/8", "this host itself"),
+        ("127.0.0.0/8", "loopback"),
+        ("169.254.0.0/16", "link-local"),
+        ("224.0.0.0/4", "multicast"),
+        ("240.0.0.0/4", "reserved and broadcast"),
+        ("::/127", "loopback"),
+        ("::ffff:0:0/96", "IPv4 in another dress"),
+        ("fe80::/10", "link-local"),
+        ("ff00::/8", "multicast"),
+    )
+)
+
+
+def is_inside(inner: Prefix, outer: Prefix) -> bool:
+    """Whether every address of `inner` is one of `outer`."""
+    return (
+        inner.version == outer.version
+        and inner.prefixlen >= outer.prefixlen
+        and inner.network_address in outer
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the host has of its own, and the map may not take.
+
+    `connected`: the prefixes of its other interfaces, with the interface's name for the message;
+    `coordinators`: the addresses where its coordinators are."""
+
+    connected: tuple[tuple[Prefix, str], ...] = ()
+    coordinators: tuple[IPAddress, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something that a map asked for and that this node does not do, and why, in a sentence."""
+
+    prefix: Prefix
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.prefix} {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The ranges of a network that this node routes into it, and those that it does not."""
+
+    ranges: tuple[Prefix, ...]
+    refused: tuple[Refusal, ...] = ()
+
+    def covers(self, prefix: Prefix) -> bool:
+        return any(is_inside(prefix, granted) for granted in self.ranges)
+
+
+def grant(wanted: Iterable[Prefix], accepted: Sequence[Prefix], around: Surroundings) -> Grant:
+    """Decide on a network's ranges. `accepted` are those that were chosen here, by hand."""
+    ranges, refused = [], []
+    for prefix in wanted:
+        reason = _forbidden(prefix) or _untouchable(prefix, around)
+        if reason is None and not any(is_inside(prefix, choice) for choice in accepted):
+            reason = _needs_choice(prefix, around)
+        if reason is None:
+            ranges.append(prefix)
+        else:
+            refused.append(Refusal(prefix, reason))
+    return Grant(tuple(ranges), tuple(refused))
+
+
+def _forbidden(prefix: Prefix) -> str | None:
+    """Why no choice can grant it."""
+    if prefix.prefixlen == 0:
+        return "is a default route, which a map never sets"
+    for never, what in _NEVER:
+        if prefix.version == never.version and prefix.overlaps(never):
+            return f"overlaps {never} ({what})"
+    return None
+
+
+def _untouchable(prefix: Prefix, around: Surroundings) -> str | None:
+    """A route over the coordinator's own address would cut the branch that we sit on."""
+    for address in around.coordinators:
+        if is_inside(host_prefix(address), prefix):
+            return f"contains the coordinator's own address {address}"
+    return None
+
+
+def _needs_choice(prefix: Prefix, around: Surroundings) -> str | None:
+    for own, interface in around.connected:
+        if prefix.version == own.version and prefix.overlaps(own):
+            return f"overlaps {own} of {interface}; to let the mesh have it: wgpy up --accept {prefix}"
+    if not any(is_inside(prefix, private) for private in _PRIVATE):
+        return f"is not private address space; to let the mesh have it: wgpy up --accept {prefix}"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerGrant:
+    """A peer of a map after clipping: its allowed IPs, and what was cut."""
+
+    node: Node
+    allowed_ips: tuple[Prefix, ...]
+    refused: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClippedMap:
+    """A map as far as this node follows it. `skipped` is id → why a whole node is left out."""
+
+    grant: Grant
+    peers: Mapping[str, PeerGrant]
+    skipped: Mapping[str, str]
+
+
+def clip(
+    netmap: Map,
+    accepted: Sequence[Prefix],
+    around: Surroundings,
+    own: Sequence[Prefix],
+    verified: MutableMapping[str, Record],
+) -> ClippedMap:
+    """What of `netmap` this node follows. `own` are its own addresses, which no peer can take.
+
+    A node is left out when its record is another's, is not signed by its machine key, or uses a WireGuard
+    key that an earlier node (by id) has; so is one that cannot be read. A prefix that two nodes claim stays
+    with the first by id."""
+    granted = grant(netmap.network.ranges, accepted, around)
+    peers: dict[str, PeerGrant] = {}
+    skipped: dict[str, str] = {}
+    keys: set[bytes] = set()
+    taken: dict[Prefix, str] = dict.fromkeys(own, "this node")
+    for node_id in sorted(netmap.peers):
+        node = netmap.peers[node_id]
+        if isinstance(node, UnreadableNode):
+            skipped[node_id] = f"its entry cannot be read: {node.reason}"
+        elif node.record.network != netmap.network.id:
+            skipped[node_id] = "its record is of another network"
+        elif bytes(node.record.wireguard_key) in keys:
+            skipped[node_id] = "another node has its WireGuard key"
+        elif verified.get(node_id) != node.record and not node.record.verify():
+            skipped[node_id] = "its record is not signed by its machine key"
+        else:
+            keys.add(bytes(node.record.wireguard_key))
+            verified[node_id] = node.record
+            peers[node_id] = _clip_peer(node, granted, accepted, around, taken)
+    for node_id in verified.keys() - peers.keys():
+        del verified[node_id]
+    return ClippedMap(granted, peers, skipped)
+
+
+def _outside(prefix: Prefix, accepted: Sequence[Prefix], around: Surroundings) -> str | None:
+    """Why a prefix outside of the ranges granted is not taken; None: a local choice takes it."""
+    reason = _forbidden(prefix) or _untouchable(prefix, around)
+    if reason is None and not any(is_inside(prefix, choice) for choice in accepted):
+        return "lies in no range of the network that this node follows"
+    return reason
+
+
+def _clip_peer(
+    node: Node,
+    granted: Grant,
+    accepted: Sequence[Prefix],
+    around: Surroundings,
+    taken: dict[Prefix, str],
+) -> PeerGrant:
+    allowed, refused = [], []
+    for prefix in (*node.record.addresses, *node.record.ranges):
+        reason = None if granted.covers(prefix) else _outside(prefix, accepted, around)
+        if reason is None and prefix in taken:
+            reason = f"belongs to {taken[prefix]} already"
+        if reason is None:
+            taken[prefix] = node.name
+            allowed.append(prefix)
+        else:
+            refused.append(Refusal(prefix, reason))
+    return PeerGrant(node, tuple(allowed), tuple(refused))

@@ -1,0 +1,287 @@
+"""One peer: its handshake, its timers, and what they make the engine do.
+
+`Interface` finds the peer that an event, a deadline or a setting concerns, calls one method here, then
+`refresh`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from wgpy.addresses import Endpoint
+from wgpy.keys import PresharedKey, PublicKey
+from wgpy.protocol.actions import Engine, Fact, Facts, HandshakeMessage, PeerId, PeerWork, Work
+from wgpy.protocol.cookie import CookieGenerator
+from wgpy.protocol.crypto import RandomSource
+from wgpy.protocol.messages import encode_initiation, encode_response, parse_response_untrusted
+from wgpy.protocol.noise import Handshake, HandshakeState, Identity, OpenedInitiation
+from wgpy.protocol.tai64n import TimestampSource
+from wgpy.protocol.timers import Timer, Timers
+
+logger = logging.getLogger(__name__)
+
+AGENT_INITIATION_PRECEDENCE = 1.0
+"""Between two agents, seconds for which the smaller static key's own initiation goes before the other's."""
+
+
+@dataclass(slots=True)
+class LocalEnd:
+    """What all peers of one interface share: this end of every handshake."""
+
+    engine: Engine
+    rng: RandomSource
+    wall_clock_ns: Callable[[], int]
+    timestamps: TimestampSource
+    identity: Identity | None = field(default=None, repr=False)
+    is_up: bool = False
+
+
+class Peer:
+    """A peer of the interface. Its settings are read here and changed through `Interface`."""
+
+    def __init__(self, local: LocalEnd, public_key: PublicKey) -> None:
+        self.public_key = public_key
+        self.id: PeerId = local.engine.add_peer()
+        self.endpoint: Endpoint | None = None
+        """The latest the engine told; it follows the peer."""
+        self.persistent_keepalive = 0
+        """Seconds; 0: off."""
+        self.is_agent = False
+        """Both ends run our agent: mesh rules of simultaneous initiation hold."""
+        self.last_handshake_ns = 0
+        """Unix time at which a handshake was last completed; 0: never."""
+        self.handshake = Handshake(public_key)
+        self.cookies = CookieGenerator(bytes(public_key))
+        self.timers = Timers(local.rng)
+        self._local = local
+        self._last_timestamp: bytes | None = None
+        self._watched = Fact(0)
+        self._took_precedence = False
+        self.handshake.precompute_static_static(local.identity)
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.public_key.short}>"
+
+    @property
+    def preshared_key(self) -> PresharedKey:
+        return self.handshake.preshared_key
+
+    # --- life ---
+
+    def start(self, now: float) -> None:
+        """The interface came up: what waited is sent, and a keepalive where one is kept up."""
+        if self.persistent_keepalive:
+            self.send_persistent_keepalive(now)
+        elif self._facts().staged:
+            self._local.engine.send_keepalive(self.id)
+
+    def stop(self) -> None:
+        """The interface goes down: no timers, no keys, nothing staged."""
+        self.timers = Timers(self._local.rng)
+        self.wipe()
+        self._local.engine.drop_staged(self.id)
+
+    def wipe(self) -> None:
+        """Forget every key but the configured ones."""
+        self._clear_handshake()
+        self._local.engine.wipe_keypairs(self.id)
+
+    def change_identity(self) -> None:
+        """Our private key is another: handshakes under way are void, keypairs only receive from now on."""
+        self._clear_handshake()
+        self.handshake.precompute_static_static(self._local.identity)
+        self._local.engine.expire_keypairs(self.id)
+        self.timers.open_gate()
+
+    def _clear_handshake(self) -> None:
+        if self.handshake.local_index is not None:
+            self._local.engine.release_index(self.handshake.local_index)
+        self.handshake.clear()
+
+    # --- handshake ---
+
+    def request_handshake(self, now: float) -> bool:
+        """Send an initiation unless the gate is closed. False: it is, or there is nobody to shake hands with.
+
+        Asking counts as a first attempt even then.
+        """
+        self.timers.attempts = 0
+        return self.timers.gate_is_open(now) and self._send_initiation(now)
+
+    def _send_initiation(self, now: float) -> bool:
+        local = self._local
+        if local.identity is None or not local.is_up or not self.handshake.has_shared_secret:
+            return False
+        if self.handshake.local_index is not None:
+            local.engine.release_index(self.handshake.local_index)
+        index = local.engine.reserve_index(self.id)
+        self._last_timestamp = local.timestamps.create(self._last_timestamp, local.wall_clock_ns())
+        message = self.handshake.create_initiation(
+            local.identity, index, self._last_timestamp, local.rng, now
+        )
+        local.engine.send_handshake(self.id, self.cookies.add_macs(encode_initiation(message), now))
+        self.timers.handshake_initiated(self._facts().authenticated_sent_last, now)
+        logger.debug(
+            "%s: sent handshake initiation, attempt %d", self.public_key.short, self.timers.attempts + 1
+        )
+        return True
+
+    def claim_precedence_over_initiation(self, now: float) -> bool:
+        """Insist on our own initiation, sent under a second ago; True: the one that just came is to be
+        ignored.
+
+        Two agents that start at once would else both respond, both drop the initiation they had sent, and
+        refuse each other's response: the tunnel waits for a retry. The larger static key needs no rule: it
+        responds, and that is giving up its own. Once between two sessions is enough: where ours do not
+        arrive and theirs do, insisting would keep the tunnel down for ever.
+        """
+        created_at = self.handshake.initiation_created_at
+        precedes = (
+            self.is_agent
+            and not self._took_precedence
+            and self.handshake.state is HandshakeState.CREATED_INITIATION
+            and created_at is not None
+            and now - created_at < AGENT_INITIATION_PRECEDENCE
+            and not self._gives_way()
+        )
+        self._took_precedence |= precedes
+        return precedes
+
+    def _gives_way(self) -> bool:
+        """Of two ends that initiate at once, the one with the larger static key gives way."""
+        return self._local.identity is not None and self.public_key < self._local.identity.public
+
+    def consume_initiation_untrusted(
+        self, opened: OpenedInitiation, event: HandshakeMessage, now: float
+    ) -> None:
+        """Respond to an initiation that is ours to answer. Raises InvalidMessage, and nothing has changed."""
+        engine = self._local.engine
+        self.handshake.consume_initiation_untrusted(opened, now)
+        engine.handshake_accepted(self.id, event.origin, len(event.data), event.seq)
+        if self.handshake.local_index is not None:
+            engine.release_index(self.handshake.local_index)
+        response = self.handshake.create_response(engine.reserve_index(self.id), self._local.rng)
+        self._begin_session(self.cookies.add_macs(encode_response(response), now), now)
+        self.timers.handshake_responded(self._facts().authenticated_sent_last, self._gives_way(), now)
+        logger.debug("%s: sent handshake response", self.public_key.short)
+
+    def consume_response_untrusted(self, event: HandshakeMessage, now: float) -> None:
+        """Finish the handshake we began. Raises InvalidMessage, and nothing has changed."""
+        assert self._local.identity is not None
+        message = parse_response_untrusted(event.data)
+        self.handshake.consume_response_untrusted(message, self._local.identity)
+        self._local.engine.handshake_accepted(self.id, event.origin, len(event.data), event.seq)
+        self._begin_session(None, now)
+        self._handshake_complete()
+
+    def _begin_session(self, response: bytes | None, now: float) -> None:
+        session = self.handshake.begin_session()
+        self._local.engine.begin_session(
+            self.id,
+            local_index=session.local_index,
+            remote_index=session.remote_index,
+            is_initiator=session.is_initiator,
+            chaining_key=session.chaining_key,
+            created_at=now,
+            response=response,
+        )
+        self.timers.session_derived(now)
+
+    def _handshake_complete(self) -> None:
+        self.last_handshake_ns = self._local.wall_clock_ns()
+        self._took_precedence = False
+        self.timers.handshake_complete()
+        logger.debug("%s: handshake complete", self.public_key.short)
+
+    # --- what the engine wants ---
+
+    def handle_work(self, work: PeerWork, now: float) -> None:
+        """CONFIRMED goes first: the other bits are judged by what it leaves."""
+        if work.bits & Work.ENDPOINT:
+            self.endpoint = work.endpoint
+        if work.bits & Work.CONFIRMED:
+            self._handshake_complete()
+        if work.bits & Work.FACT:
+            self._watched = Fact(0)
+        if work.bits & (Work.REKEY_SEND | Work.REKEY_RECEIVE):
+            self.request_handshake(now)
+        if work.bits & Work.NEED_KEY:
+            self.need_key(now)
+
+    def need_key(self, now: float) -> None:
+        """See to it that what is staged gets a key, at the latest when the gate opens."""
+        facts = self._facts()
+        if facts.staged == 0 or (facts.current is not None and facts.current.may_send):
+            return
+        if not self.request_handshake(now) and not self.timers.gate_is_open(now):
+            self.timers.wait_for_gate(self._gives_way())
+
+    # --- time ---
+
+    def refresh(self, now: float) -> None:
+        """Read the facts anew, and derive deadlines and the watch of them. Follows every call of the
+        others.
+        """
+        if not self._local.is_up:
+            self._watch(Fact(0))
+            return
+        self._watch(self.timers.observe(self._facts(), self.persistent_keepalive, now))
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due. Facts may have moved on since the deadline was made, so each is looked at anew."""
+        for timer, expired in (
+            (Timer.ZERO_KEY_MATERIAL, self._zero_key_material_expired),
+            (Timer.RETRANSMIT_HANDSHAKE, self._retransmit_handshake_expired),
+            (Timer.WAIT_FOR_GATE, self._wait_for_gate_expired),
+            (Timer.NEW_HANDSHAKE, self._new_handshake_expired),
+            (Timer.SEND_KEEPALIVE, self._send_keepalive_expired),
+            (Timer.PERSISTENT_KEEPALIVE, self.send_persistent_keepalive),
+        ):
+            if self.timers.is_due(timer, now):
+                self.refresh(now)
+                if self.timers.is_due(timer, now):
+                    expired(now)
+
+    def _zero_key_material_expired(self, now: float) -> None:
+        self.timers.zero_key_material_expired()
+        self.wipe()
+        logger.debug("%s: wiped all keys", self.public_key.short)
+
+    def _retransmit_handshake_expired(self, now: float) -> None:
+        retry = self.timers.retransmit_handshake_expired(now)
+        if retry:
+            self._local.engine.forget_source(self.id)
+            self._send_initiation(now)
+        elif retry is False:
+            logger.debug("%s: gave up after %d attempts", self.public_key.short, self.timers.attempts + 1)
+            self._local.engine.drop_staged(self.id)
+            self.timers.handshake_given_up(self._facts(), now)
+
+    def _wait_for_gate_expired(self, now: float) -> None:
+        self.timers.wait_for_gate_expired()
+        self.need_key(now)
+
+    def _new_handshake_expired(self, now: float) -> None:
+        self.timers.new_handshake_expired(self._facts())
+        self._local.engine.forget_source(self.id)
+        self.request_handshake(now)
+
+    def _send_keepalive_expired(self, now: float) -> None:
+        before = self._facts()
+        self._local.engine.send_keepalive(self.id)
+        self.timers.send_keepalive_expired(before, self._facts(), now)
+
+    def send_persistent_keepalive(self, now: float) -> None:
+        """Send what is staged, else an empty packet."""
+        self.timers.persistent_keepalive_sent(now)
+        self._local.engine.send_keepalive(self.id)
+
+    def _facts(self) -> Facts:
+        return self._local.engine.facts(self.id)
+
+    def _watch(self, mask: Fact) -> None:
+        if mask != self._watched:
+            self._watched = mask
+            self._local.engine.watch(self.id, mask)

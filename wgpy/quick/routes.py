@@ -1,0 +1,98 @@
+"""Routes for allowed IPs: in the main table, in one of the file's choice, or by policy for a default route.
+
+A default route into a tunnel would catch the tunnel's own packets. So it goes into a table of its own, into
+which all packets look but those with the tunnel's mark; and before that everyone looks into the main table
+for anything better than a default route. wg-quick(8) does the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from wgpy.addresses import Prefix
+from wgpy.config import TunnelConfig
+from wgpy.netlink import RT_TABLE_MAIN, Netlink, Route, Rule, add_route
+
+FIRST_POLICY_TABLE: Final = 51820
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Policy routing for the default routes of these IP versions: the mark is the number of the table."""
+
+    table: int
+    versions: Sequence[int]
+
+    def rules(self) -> list[Rule]:
+        """In the order in which they are added: the kernel puts each before the ones there are."""
+        return [
+            rule
+            for version in self.versions
+            for rule in (
+                Rule(version, self.table, mark=self.table, invert=True),
+                Rule(version, RT_TABLE_MAIN, suppress_prefix_length=0),
+            )
+        ]
+
+
+def choose_policy(config: TunnelConfig, netlink: Netlink) -> Policy | None:
+    """None: the file has no default route, or a table for it."""
+    versions = sorted({p.version for peer in config.peers for p in peer.allowed_ips if p.prefixlen == 0})
+    if config.table != "auto" or not versions:
+        return None
+    return Policy(config.fwmark or _free_table(netlink), versions)
+
+
+def _free_table(netlink: Netlink) -> int:
+    taken = {route.table for version in (4, 6) for route in netlink.routes(version)}
+    table = FIRST_POLICY_TABLE
+    while table in taken:
+        table += 1
+    return table
+
+
+def routes_for(
+    config: TunnelConfig, policy: Policy | None, interface: int, present: Iterable[Route]
+) -> list[Route]:
+    """The routes that the file asks for, most specific first.
+
+    `present` are those of the interface that are there: what its addresses already reach needs no route.
+    """
+    if config.table == "off":
+        return []
+    wanted = sorted(
+        {prefix for peer in config.peers for prefix in peer.allowed_ips},
+        key=lambda prefix: (-prefix.prefixlen, prefix.version, prefix.network_address.packed),
+    )
+    if config.table != "auto":
+        return [Route(prefix, interface, config.table) for prefix in wanted]
+    reached = [route.prefix for route in present]
+    return [
+        Route(
+            prefix, interface, policy.table if policy is not None and not prefix.prefixlen else RT_TABLE_MAIN
+        )
+        for prefix in wanted
+        if not any(_contains(larger, prefix) for larger in reached)
+    ]
+
+
+def _contains(larger: Prefix, smaller: Prefix) -> bool:
+    # As `subnet_of`, which the types allow for one version only.
+    shift = larger.max_prefixlen - larger.prefixlen
+    return (
+        larger.version == smaller.version
+        and larger.prefixlen <= smaller.prefixlen
+        and int(larger.network_address) >> shift == int(smaller.network_address) >> shift
+    )
+
+
+def add_routes(config: TunnelConfig, policy: Policy | None, interface: int, netlink: Netlink) -> None:
+    """They go when the interface goes. Raises NetlinkError."""
+    present = [
+        route
+        for version in (4, 6)
+        for route in netlink.routes(version, table=RT_TABLE_MAIN, interface=interface)
+    ]
+    netlink.apply(map(add_route, routes_for(config, policy, interface, present)))
