@@ -237,7 +237,7 @@ def test_replies_come_from_the_address_that_was_asked_until_there_is_a_reason_to
         return two.ping(one) and one.endpoint == first
 
     def another_route_makes_it_forget() -> bool:
-        # An answer that is under way to the old address just then is heard there, and that address kept: next try.
+        # An answer that is under way to the old address just then is heard there, and kept: next try.
         two.host.ip(f"route add {address} dev eth0 metric {next(metric)}")
         return is_forgotten()
 
