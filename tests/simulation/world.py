@@ -83,6 +83,10 @@ class World:
         self.log: list[Datagram] = []
         self.hosts: list[Host] = []
         self.rng = random.Random(seed)
+        self.on_transmit: Callable[[Datagram], object] = lambda _: None
+        """Called with each datagram that leaves a host."""
+        self.on_delivered: Callable[[Host, Datagram], object] = lambda _host, _datagram: None
+        """Called when a host has dealt with a datagram."""
         self._pending: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
 
@@ -146,6 +150,7 @@ class World:
 
     def transmit(self, datagram: Datagram) -> None:
         self.log.append(datagram)
+        self.on_transmit(datagram)
         link = self.link
         copies = 1 + (link.duplication > 0 and self.rng.random() < link.duplication)
         if link.is_cut or not link.passes(datagram) or (link.loss and self.rng.random() < link.loss):
@@ -161,6 +166,7 @@ class World:
                 origin = Origin(datagram.source, host.endpoint.address, 1)
                 host.engine.receive_datagram(datagram.data, origin, datagram.tos)
                 host.step()
+                self.on_delivered(host, datagram)
 
     def sent(self, kind: int | None = None, by: Host | None = None, since: float = 0.0) -> list[Datagram]:
         """What was sent, oldest first."""
@@ -192,7 +198,7 @@ class Host:
         """Packets written to the TUN."""
         self.events: list[Event] = []
         """All the engine told, in order."""
-        self.engine = PortableEngine(self, lambda: world.now, random.Random(f"{world.rng.random()} engine"))
+        self.make_engine()
         self.rng = random.Random(f"{world.rng.random()} core")
         self.interface = Interface(self.engine, self.rng, self.wall_clock_ns)
         self.private_key = PrivateKey(self.rng.randbytes(32))
@@ -205,6 +211,11 @@ class Host:
 
     def wall_clock_ns(self) -> int:
         return WALL_CLOCK_NS + int(self.world.now * 1e9) + self.wall_offset_ns
+
+    def make_engine(self) -> None:
+        """Another engine, which knows nothing, as after a reboot."""
+        world = self.world
+        self.engine = PortableEngine(self, lambda: world.now, random.Random(f"{world.rng.random()} engine"))
 
     # --- configuration ---
 
