@@ -21,6 +21,7 @@ lint:             ## formats, lints and types of Python and Rust
 	.venv/bin/stubtest wgpy._engine
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	cargo clippy -p wgpy-engine --features simulation --target-dir target/simulation --locked --quiet -- -D warnings
 	cargo fmt --check --manifest-path benchmarks/udp_load/Cargo.toml
 	cargo clippy --manifest-path benchmarks/udp_load/Cargo.toml --target-dir target/benchmarks/udp_load \
 		--locked --quiet -- -D warnings

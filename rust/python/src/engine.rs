@@ -10,17 +10,21 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 use wgpy_dataplane::allowed_ips::PeerId;
 use wgpy_dataplane::engine::{DatagramFilter, Event, NewSession, Origin};
-use wgpy_dataplane::host::{HostEngine, Limits, Offload};
+#[cfg(not(feature = "simulation"))]
+use wgpy_dataplane::host::HostEngine;
+use wgpy_dataplane::host::{Limits, Offload};
 use wgpy_dataplane::keypair::Established;
 
 use crate::allowed_ips::{address, octets_of, prefix};
 use crate::octets::key;
+#[cfg(feature = "simulation")]
+use crate::simulation::MemoryHost as HostEngine;
 use crate::{errors, nanoseconds};
 
 /// Address, port, scope id.
 type EndpointTuple<'a> = (&'a [u8], u16, u32);
 /// The same, then our address and the interface.
-type OriginTuple<'a> = (&'a [u8], u16, u32, Option<&'a [u8]>, u32);
+pub type OriginTuple<'a> = (&'a [u8], u16, u32, Option<&'a [u8]>, u32);
 type PrefixTuple<'py> = (Bound<'py, PyBytes>, u32);
 
 fn endpoint((octets, port, scope): EndpointTuple<'_>) -> PyResult<SocketAddr> {
@@ -30,7 +34,7 @@ fn endpoint((octets, port, scope): EndpointTuple<'_>) -> PyResult<SocketAddr> {
     })
 }
 
-fn parse_origin((octets, port, scope, local, interface_index): OriginTuple<'_>) -> PyResult<Origin> {
+pub fn parse_origin((octets, port, scope, local, interface_index): OriginTuple<'_>) -> PyResult<Origin> {
     let remote = endpoint((octets, port, scope))?;
     Ok(Origin { remote, local: local.map(address).transpose()?, interface_index })
 }
@@ -39,9 +43,9 @@ fn prefixes(prefixes: Vec<PrefixTuple<'_>>) -> PyResult<Vec<(IpAddr, u8)>> {
     prefixes.iter().map(|(octets, length)| prefix(octets.as_bytes(), *length)).collect()
 }
 
-type PyEndpoint<'py> = (Bound<'py, PyBytes>, u16, u32);
+pub type PyEndpoint<'py> = (Bound<'py, PyBytes>, u16, u32);
 
-fn endpoint_tuple(py: Python<'_>, endpoint: SocketAddr) -> PyEndpoint<'_> {
+pub fn endpoint_tuple(py: Python<'_>, endpoint: SocketAddr) -> PyEndpoint<'_> {
     let scope = match endpoint {
         SocketAddr::V6(endpoint) => endpoint.scope_id(),
         SocketAddr::V4(_) => 0,
@@ -89,7 +93,7 @@ type PyFacts =
 
 #[pyclass(frozen, module = "wgpy._engine")]
 pub struct Engine {
-    host: HostEngine,
+    pub host: HostEngine,
 }
 
 #[pymethods]

@@ -15,6 +15,8 @@ mod octets;
 mod packets;
 mod received;
 mod session;
+#[cfg(feature = "simulation")]
+mod simulation;
 #[cfg(target_os = "linux")]
 mod timer;
 
@@ -34,6 +36,9 @@ mod _engine {
     use crate::received::{Opened, Outcome, open_datagrams};
     #[pymodule_export]
     use crate::session::Session;
+    #[cfg(feature = "simulation")]
+    #[pymodule_export]
+    use crate::simulation::{datagram_arrives, departed, host_got, host_sends, set_now};
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::timer::{boottime_ns, timerfd_create, timerfd_settime};
