@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -282,6 +283,56 @@ def test_wg_quick_brings_a_tunnel_up_and_down_with_it(lab: Lab) -> None:
     assert "PersistentKeepalive = 25" in one.run("cat", "/run/wg0.conf").stdout
     one.run("wg-quick", "down", "/run/wg0.conf")
     wait_gone(one)
+
+
+UNIT = Path("/usr/lib/systemd/system/wg-quick@.service")
+
+
+def unit_commands(instance: str) -> dict[str, list[str]]:
+    """The words of wg-quick@.service's Exec lines for an instance, with the environment that it sets."""
+    lines = [line.partition("=") for line in UNIT.read_text().splitlines()]
+    environment = [value for key, _, value in lines if key == "Environment"]
+    # What systemd gives a service, and a drop-in that names the program; nothing of ours comes through.
+    begin = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", *environment]
+    begin.append(f"WG_QUICK_USERSPACE_IMPLEMENTATION={PROGRAM}")
+    return {
+        key: begin + shlex.split(value.replace("%i", instance))
+        for key, _, value in lines
+        if key.startswith("Exec")
+    }
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not UNIT.exists(), reason="wireguard-tools has no systemd unit here")
+def test_the_commands_of_the_unit_wg_quick_start_reload_and_stop_it(lab: Lab) -> None:
+    internet = Internet(lab)
+    one, two = internet.host("one"), internet.host("two")
+    commands = unit_commands("wg0")
+    for host, other, private, their_private, number in (
+        (one, two, KEY_A, KEY_B, 1),
+        (two, one, KEY_B, KEY_A, 2),
+    ):
+        text = (
+            f"[Interface]\nPrivateKey = {private}\nListenPort = 51820\nAddress = 10.0.0.{number}/24\n"
+            f"[Peer]\nPublicKey = {public_key(their_private)}\nEndpoint = {other.ipv4}:51820\n"
+            f"AllowedIPs = 10.0.0.0/24\n"
+        )
+        host.run("mkdir", "-p", "/etc/wireguard")
+        host.run("mount", "-t", "tmpfs", "none", "/etc/wireguard")
+        host.run("sh", "-c", "umask 077; cat > /etc/wireguard/wg0.conf", input=text)
+        host.run(*commands["ExecStart"])
+    one.run("ping", "-c1", "-W5", "10.0.0.2")
+    before = one.run("wg", "show", "wg0", "latest-handshakes").stdout
+    one.run("sh", "-c", "echo PersistentKeepalive = 25 >> /etc/wireguard/wg0.conf")
+    one.run(*commands["ExecReload"])
+    assert one.run("wg", "show", "wg0", "persistent-keepalive").stdout.endswith("\t25\n")
+    assert one.run("wg", "show", "wg0", "latest-handshakes").stdout == before, "the session went on"
+    one.run("ping", "-c1", "-W5", "10.0.0.2")
+    for _ in range(2):
+        one.run(*commands["ExecStop"])
+        wait_gone(one)
+        one.run(*commands["ExecStart"])
+    one.run("ping", "-c1", "-W5", "10.0.0.2")
 
 
 @pytest.mark.root
