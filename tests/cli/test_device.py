@@ -336,6 +336,39 @@ def test_the_commands_of_the_unit_wg_quick_start_reload_and_stop_it(lab: Lab) ->
 
 
 @pytest.mark.root
+def test_the_entrypoint_of_a_container_starts_and_stops_it(lab: Lab) -> None:
+    """As images with wireguard-go or boringtun do it: `wg-quick up NAME` with the variables of either."""
+    internet = Internet(lab)
+    one, two = internet.host("one"), internet.host("two")
+    environment = [
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
+        f"WG_QUICK_USERSPACE_IMPLEMENTATION={PROGRAM}", "LOG_LEVEL=info", "WG_LOG_LEVEL=info",
+        "WG_LOG_FILE=/dev/stdout", "WG_SUDO=1", "WG_THREADS=4",
+        "WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD=1",
+    ]  # fmt: skip
+    for host, other, private, their_private, number, allowed in (
+        (one, two, KEY_A, KEY_B, 1, "0.0.0.0/0"),
+        (two, one, KEY_B, KEY_A, 2, "10.0.0.1/32"),
+    ):
+        host.run("mkdir", "-p", "/etc/wireguard")
+        host.run("mount", "-t", "tmpfs", "none", "/etc/wireguard")
+        text = (
+            f"[Interface]\nPrivateKey = {private}\nListenPort = 51820\nAddress = 10.0.0.{number}/24\n"
+            f"[Peer]\nPublicKey = {public_key(their_private)}\nEndpoint = {other.ipv4}:51820\n"
+            f"AllowedIPs = {allowed}\n"
+        )
+        host.run("sh", "-c", "umask 077; cat > /etc/wireguard/wg0.conf", input=text)
+        # The device keeps standard output, for its log.
+        host.run("env", "-i", *environment, "sh", "-c", "exec wg-quick up wg0 > /run/log 2>&1")
+        assert "listening on port 51820" in host.run("cat", "/run/log").stdout
+    two.run("ip", "address", "add", "203.0.113.7/32", "dev", "lo")
+    one.run("ping", "-c1", "-W5", "203.0.113.7")
+    one.run("env", "-i", *environment, "wg-quick", "down", "wg0")
+    wait_gone(one)
+    assert "lookup 51820" not in one.run("ip", "rule").stdout
+
+
+@pytest.mark.root
 def test_wg_sets_and_shows_what_was_set(host: Host) -> None:
     host.run("wgpy-device", "wg0")
     peer = public_key(KEY_B)
