@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from coordinator.api import admin, node
+from coordinator.api import admin, audit, keys, node, people, qr, sign_in
+from coordinator.api.call import serve_endpoint
 from coordinator.api.context import Context
 from coordinator.api.edge import EXCEPTION_HANDLERS
+from coordinator.api.table import Endpoint, Needs
 from coordinator.store.housekeeping import tidy
+from coordinator.web import pages
 
 logger = logging.getLogger(__name__)
 
 TIDY_INTERVAL = 3600.0
 
-ROUTES = (
-    ("GET", "/v1/identity", node.identity),
-    ("POST", "/v1/challenge", node.challenge),
-    ("POST", "/v1/join", node.join),
-    ("POST", "/v1/session", node.session),
-    ("PUT", "/v1/node/record", node.put_record),
-    ("GET", "/v1/watch", node.watch),
-    ("POST", "/v1/checkin", node.check_in),
-    ("DELETE", "/v1/node", node.leave),
+Handler = Callable[[Any], Awaitable[Any]]
+
+
+def _handler_of(endpoint: Endpoint) -> Handler:
+    return endpoint.handler if endpoint.raw else functools.partial(serve_endpoint, endpoint)
+
+
+def _node(method: str, path: str, handler: Handler, needs: Needs, action: str, summary: str) -> Endpoint:
+    return Endpoint(method, path, handler, needs, action, summary, raw=True)
+
+
+NODE_ENDPOINTS = (
+    _node("GET", "/v1/identity", node.identity, Needs.NOTHING, "identity.show", "Who this coordinator is"),
+    _node("POST", "/v1/challenge", node.challenge, Needs.NOTHING, "challenge.make", "What a node signs"),
+    _node("POST", "/v1/join", node.join, Needs.NOTHING, "node.join", "Become a node, by a token"),
+    _node("POST", "/v1/session", node.session, Needs.NOTHING, "node.session", "A bearer for what follows"),
+    _node("PUT", "/v1/node/record", node.put_record, Needs.NODE, "node.record", "Sign what others may know"),
+    _node("GET", "/v1/watch", node.watch, Needs.NODE, "node.watch", "The stream of the map"),
+    _node("POST", "/v1/checkin", node.check_in, Needs.NODE, "node.check_in", "Report, and poll the map"),
+    _node("DELETE", "/v1/node", node.leave, Needs.NODE, "node.leave", "Leave the network"),
+)
+"""What nodes ask: docs/wire.md §2 to §7 has their bodies."""
+
+PLAIN_ROUTES = (
     ("GET", "/v1/admin/networks", admin.list_networks),
     ("POST", "/v1/admin/networks", admin.create_network),
     ("GET", "/v1/admin/networks/{network}", admin.show_network),
@@ -38,14 +58,37 @@ ROUTES = (
     ("GET", "/v1/admin/networks/{network}/nodes", admin.list_nodes),
     ("GET", "/v1/admin/networks/{network}/nodes/{node}", admin.show_node),
     ("DELETE", "/v1/admin/networks/{network}/nodes/{node}", admin.remove_node),
+    ("GET", "/v1/admin/networks/{network}/events", admin.follow_network),
+)
+"""Routes of the administration that are not declared yet."""
+
+ENDPOINTS = (
+    *NODE_ENDPOINTS,
+    *sign_in.ENDPOINTS,
+    *people.ENDPOINTS,
+    *keys.ENDPOINTS,
+    *audit.ENDPOINTS,
+    *qr.ENDPOINTS,
+)
+
+ROUTES = (
+    *((endpoint.method, endpoint.path, _handler_of(endpoint)) for endpoint in ENDPOINTS),
+    *PLAIN_ROUTES,
 )
 """Everything that can be asked. The tests walk it without credentials, and with somebody else's."""
+
+
+PAGE_ROUTES = (
+    ("GET", "/static/{name}", pages.static),
+    *(("GET", path, pages.page) for path in pages.PATHS),
+)
+"""The web page: files that anybody may read. What they show they ask for like everyone else."""
 
 
 def build_app(context: Context) -> Starlette:
     """The application; its lifespan runs the hub and the hourly tidying."""
     routes = []
-    for method, path, handler in ROUTES:
+    for method, path, handler in (*ROUTES, *PAGE_ROUTES):
         route = Route(path, handler, methods=[method])
         route.methods = {method}  # no HEAD: an endless stream has no headers worth a connection
         routes.append(route)

@@ -52,6 +52,10 @@ class SessionKeys:
     def _mac(self, *parts: bytes) -> bytes:
         return hmac.digest(self._key, b"".join(parts), hashlib.sha256)
 
+    def sealing_key(self, purpose: str) -> bytes:
+        """32 octets for what is kept for a while and opened by any process of this coordinator."""
+        return self._mac(b"wgpy-sealing-key-v1", purpose.encode())
+
     def make_challenge(self, rng: RandomSource, now: float) -> Challenge:
         body = int(now * 1000).to_bytes(8, "big") + rng.randbytes(16)
         challenge = body + self._mac(b"wgpy-challenge-v1", body)

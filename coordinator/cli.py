@@ -125,10 +125,33 @@ def _announce(state_dir: Path | None, started: Started) -> None:
     click.echo(f"identity     {started.identity}")
     click.echo(f"admin file   {started.admin_file}")
     click.echo(f"database     {started.database}")
+    if started.setup_url is not None:
+        click.echo(f"set up       {started.setup_url}   (once, for the first admin)")
     named = state_dir is not None and os.environ.get(ENVIRONMENT) != str(state_dir)
     where = f" --state-dir {shlex.quote(str(state_dir))}" if named else ""
     click.echo(f"Next: wgpy coordinator network create home{where}")
     click.echo(f"      wgpy coordinator token create home{where}")
+
+
+@coordinator.command("setup-link")
+@click.argument("person", required=False)
+@state_dir_option
+@json_option
+@one_line_errors
+def setup_link(person: str | None, state_dir: Path | None, as_json: bool) -> None:
+    """Print a link that makes the first admin or, with a name, gives this PERSON a new password.
+
+    It is good once, for a day. Whoever owns the coordinator's host gets in again with it.
+    """
+    with _client(state_dir) as client:
+        made = client.call("POST", "setup-links", body={"person": person})
+        url = made["url"]
+    if as_json:
+        _print_json(made)
+        return
+    whose = f"{made['person']}'s password" if made["person"] else "the first admin"
+    click.echo(f"For {whose}, once, within a day:", err=True)
+    click.echo(url)
 
 
 # --- networks ---

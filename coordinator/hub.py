@@ -50,6 +50,7 @@ class Channel:
         self.view = view
         self.lane = lane
         self.watchers: dict[str, set[Watcher]] = {}
+        self.listeners: set[Listener] = set()
         self.used_at = now
         self.rung = False
         self.gone = False
@@ -59,6 +60,26 @@ class Channel:
         for watchers in self.watchers.values():
             for watcher in watchers:
                 watcher.woken.set()
+        self.tell_listeners()
+
+    def tell_listeners(self) -> None:
+        for listener in self.listeners:
+            if self.gone or listener.seen != self.state:
+                listener.woken.set()
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """Changes with everything that an admin might see."""
+        return self.view.revision, self.lane.version
+
+
+class Listener:
+    """An admin who looks at a network: what they were last told of. Its queue is this and nothing more."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.seen = channel.state
+        self.woken = anyio.Event()
 
 
 class Watcher:
@@ -121,6 +142,8 @@ class Hub:
         self._closing = True
         for channel in self._channels.values():
             channel.wake()
+            for listener in channel.listeners:
+                listener.woken.set()
 
     async def _follow_bell(self) -> None:
         while True:
@@ -137,7 +160,8 @@ class Hub:
             await anyio.sleep(POLL_INTERVAL)
             now = self._clock()
             for channel in list(self._channels.values()):
-                if not channel.watchers and not channel.lane.is_dirty and channel.used_at < now - IDLE_AGE:
+                wanted = channel.watchers or channel.listeners or channel.lane.is_dirty
+                if not wanted and channel.used_at < now - IDLE_AGE:
                     del self._channels[channel.network_id]
             try:
                 revisions = await self._store.read(read_revisions, list(self._channels))
@@ -200,6 +224,7 @@ class Hub:
             for watcher in watchers:
                 if watcher.presence_version < version:
                     watcher.woken.set()
+        channel.tell_listeners()
 
     # --- channels -------------------------------------------------------------------------------------------
 
@@ -314,6 +339,34 @@ class Hub:
             if not self._closing:
                 channel.lane.hang_up(watcher.node_id, self._clock())
                 self._dirty.set()
+
+    async def listen(self, network_id: str) -> Listener:
+        """Begin to follow a network as an admin. Raises Refusal `node_unknown` when it is gone."""
+        channel = await self._open(network_id)
+        listener = Listener(channel)
+        channel.listeners.add(listener)
+        return listener
+
+    def unlisten(self, listener: Listener) -> None:
+        """Its stream is over."""
+        listener.channel.listeners.discard(listener)
+
+    async def next_change(self, listener: Listener) -> bool | None:
+        """Wait for something that an admin might see: True. False after 15 s of quiet; None when the network
+        is gone or the server stops.
+        """
+        with anyio.move_on_after(KEEPALIVE_INTERVAL):
+            while listener.seen == listener.channel.state and not self._is_deaf(listener):
+                listener.woken = anyio.Event()
+                await listener.woken.wait()
+        if self._is_deaf(listener):
+            return None
+        changed = listener.seen != listener.channel.state
+        listener.seen = listener.channel.state
+        return changed
+
+    def _is_deaf(self, listener: Listener) -> bool:
+        return self._closing or listener.channel.gone
 
     def _hear(self, channel: Channel, node_id: str) -> None:
         channel.lane.hear(node_id, self._clock())

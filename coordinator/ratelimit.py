@@ -55,6 +55,13 @@ class RateLimit:
             self._total_rate, self._total_burst, now
         )
 
+    @classmethod
+    def for_sign_in(cls) -> tuple[RateLimit, RateLimit]:
+        """By address and by name. A name's is the larger one, so that a stranger at one address, who can use
+        up his own, keeps nobody else from signing in.
+        """
+        return cls(1 / 15, 10.0, 20.0, 200.0), cls(1 / 5, 50.0, 20.0, 200.0)
+
     @property
     def remembered(self) -> int:
         """How many sources take up memory."""

@@ -34,6 +34,8 @@ from coordinator.store.api_keys import add_api_key, encode_api_key, is_api_key, 
 from coordinator.store.database import Database, parse_database_url
 from coordinator.store.migrate import migrate
 from coordinator.store.networks import set_urls
+from coordinator.store.people import count_admins
+from coordinator.store.setup_links import encode_setup_secret, make_setup_link
 from coordinator.store.snapshot import read_epoch
 from coordinator.store.store import Store
 from coordinator.store.tables import meta
@@ -61,7 +63,9 @@ class ServeOptions:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What there is to tell once it runs. `fallback` says why the port is not 443."""
+    """What there is to tell once it runs. `fallback` says why the port is not 443; `setup_url`, a secret, is
+    there while nobody can administer.
+    """
 
     listening: str
     urls: tuple[str, ...]
@@ -70,6 +74,7 @@ class Started:
     identity: str
     admin_file: Path
     database: str
+    setup_url: str | None
 
 
 def serve(options: ServeOptions, announce: Callable[[Started], None]) -> None:
@@ -103,6 +108,7 @@ def serve(options: ServeOptions, announce: Callable[[Started], None]) -> None:
             identity=encode_b64u(credentials.identity.hash),
             admin_file=state.admin_file,
             database=database.shown,
+            setup_url=_make_setup_url(database, urls[0], now),
         )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(database, credentials, listener, lambda: announce(started)))
@@ -149,10 +155,19 @@ def _provide_admin_file(
     """Keep the key of admin.json while it opens this database, else make one; write where we listen now."""
     known = state.read_admin_file()
     secret = None if known is None else parse_api_key_untrusted(known.key)
-    if secret is None or not database.read(is_api_key, secret):
+    if secret is None or not database.read(is_api_key, secret, now):
         secret = BearerSecret(os.urandom(32))
         database.write(add_api_key, secret, "admin", now)
     state.write_admin_file(AdminFile(url, encode_b64u(identity.hash), encode_api_key(secret)))
+
+
+def _make_setup_url(database: Database, url: str, now: float) -> str | None:
+    """A new one at each start, until there is an admin: only hashes of the older ones are kept."""
+    if database.read(count_admins):
+        return None
+    secret = BearerSecret(os.urandom(32))
+    database.write(make_setup_link, secret, None, now)
+    return f"{url}/setup#{encode_setup_secret(secret)}"
 
 
 class _Server(uvicorn.Server):

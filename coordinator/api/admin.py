@@ -6,10 +6,13 @@ from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from coordinator.addresses import MAX_RANGES
+from coordinator.api.call import authorise_plain
 from coordinator.api.context import context_of
-from coordinator.api.edge import answer, authorise_admin, read_fields
+from coordinator.api.edge import answer, read_fields
+from coordinator.api.events import EventStream
 from coordinator.presence import PresenceLane
 from coordinator.store import networks, nodes, tokens
 from wgpy.addresses import parse_prefix
@@ -18,14 +21,14 @@ from wgpy.mesh.netmap import MAX_MTU, MIN_MTU
 from wgpy.mesh.signing import BearerSecret
 from wgpy.mesh.token import Token
 
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Awaitable[Response | ASGIApp]]
 
 
 def admin(handler: Handler) -> Handler:
     """Behind an API key."""
 
-    async def checked(request: Request) -> Response:
-        await authorise_admin(request)
+    async def checked(request: Request) -> Response | ASGIApp:
+        await authorise_plain(request)
         return await handler(request)
 
     checked.__name__ = handler.__name__
@@ -155,3 +158,9 @@ async def remove_node(request: Request) -> Response:
     )
     frame = context.identity.removed_frame(row.network_id, row.id)
     return answer({"id": row.id, "name": row.name, "removed": frame.to_json()})
+
+
+@admin
+async def follow_network(request: Request) -> ASGIApp:
+    context, network = context_of(request), await _find_network(request)
+    return EventStream(context.hub, await context.hub.listen(network.network.id))

@@ -16,7 +16,6 @@ from starlette.responses import Response
 
 from coordinator.api.context import context_of
 from coordinator.errors import Refusal
-from coordinator.store.api_keys import is_api_key, parse_api_key_untrusted
 from coordinator.store.nodes import NodeRow, find_node, find_removed
 from wgpy.addresses import IPAddress
 from wgpy.errors import ConfigError
@@ -29,8 +28,7 @@ logger = logging.getLogger(__name__)
 BODY_TIMEOUT = 15.0
 """Seconds for a body of at most 64 KiB to arrive."""
 
-_HEADERS = {"cache-control": "no-store"}
-_NO_KEY = "this needs an API key: `serve` writes one to admin.json in its state directory"
+_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
 class RemovedNode(Refusal):
@@ -105,8 +103,8 @@ EXCEPTION_HANDLERS = {
 # --- in ---
 
 
-async def read_body(request: Request) -> object:
-    """The JSON of a request. Raises Refusal `too_large`, `malformed`; MalformedMessage."""
+async def read_octets(request: Request) -> bytes:
+    """The body of a request. Raises Refusal `too_large`, `malformed`."""
     body = bytearray()
     with anyio.move_on_after(BODY_TIMEOUT) as scope:
         async with aclosing(request.stream()) as chunks:
@@ -116,7 +114,12 @@ async def read_body(request: Request) -> object:
                     raise Refusal("too_large", f"a body has at most {MAX_BODY_SIZE} octets")
     if scope.cancelled_caught:
         raise Refusal("malformed", f"the body did not arrive within {BODY_TIMEOUT:.0f} s")
-    return decode_json(bytes(body), MAX_BODY_SIZE)
+    return bytes(body)
+
+
+async def read_body(request: Request) -> object:
+    """The JSON of a request. Raises Refusal `too_large`, `malformed`; MalformedMessage."""
+    return decode_json(await read_octets(request), MAX_BODY_SIZE)
 
 
 async def read_fields(request: Request) -> Fields:
@@ -150,7 +153,8 @@ def limit_stranger(request: Request) -> None:
         )
 
 
-def _bearer_text(request: Request) -> str:
+def bearer_text(request: Request) -> str:
+    """What stands behind `Authorization: Bearer`, "" without."""
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     return text.strip() if scheme.lower() == "bearer" else ""
 
@@ -161,7 +165,7 @@ async def authorise_node(request: Request) -> NodeRow:
     Its row is read every time: removal and key rotation bite at once, in every process.
     """
     context = context_of(request)
-    bearer = context.sessions.read_bearer_untrusted(_bearer_text(request), context.clock())
+    bearer = context.sessions.read_bearer_untrusted(bearer_text(request), context.clock())
     if bearer is None:
         limit_stranger(request)
         raise Refusal("session_expired", "this needs the bearer of a session: ask POST /v1/session for one")
@@ -173,11 +177,3 @@ async def authorise_node(request: Request) -> NodeRow:
     if node.key_epoch != bearer.key_epoch:
         raise Refusal("session_expired", "this session was ended: ask POST /v1/session for another")
     return node
-
-
-async def authorise_admin(request: Request) -> None:
-    """Raises Refusal `unauthorized`."""
-    secret = parse_api_key_untrusted(_bearer_text(request))
-    if secret is None or not await context_of(request).store.read(is_api_key, secret):
-        limit_stranger(request)
-        raise Refusal("unauthorized", _NO_KEY)

@@ -23,6 +23,13 @@ _HEADERS = [
 ]
 
 
+async def wait_hang_up(receive: Receive, scope: anyio.CancelScope) -> None:
+    """Cancel what streams as soon as nobody listens."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
 class FrameStream:
     """Answers with one frame a line until the node hangs up, is removed, or takes nothing for 45 s."""
 
@@ -33,7 +40,7 @@ class FrameStream:
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._wait_hang_up, receive, tasks.cancel_scope)
+                tasks.start_soon(wait_hang_up, receive, tasks.cancel_scope)
                 await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
                 while lines := await self._hub.next_lines(self._watcher):
                     body = b"".join(lines)
@@ -51,11 +58,6 @@ class FrameStream:
             pass  # the node is gone, or does not read
         finally:
             self._hub.unsubscribe(self._watcher)
-
-    async def _wait_hang_up(self, receive: Receive, scope: anyio.CancelScope) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        scope.cancel()
 
 
 class LastWord:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete
 
+from coordinator.store.audit import trim_audit
+from coordinator.store.browser_sessions import drop_old_sessions
 from coordinator.store.log import trim_log
 from coordinator.store.nodes import TOMBSTONE_AGE
 from coordinator.store.presence import drop_old_leases
+from coordinator.store.replies import drop_old_replies
+from coordinator.store.setup_links import drop_old_links
 from coordinator.store.tables import removed_nodes
 
 
 def tidy(connection: Connection, now: float) -> int:
-    """Trim the log, old leases and the stones of nodes removed long ago → rows of the log that went."""
+    """Trim the logs, old leases, sessions, links, answers and tombstones → rows of the change log."""
     connection.execute(delete(removed_nodes).where(removed_nodes.c.removed_at < now - TOMBSTONE_AGE))
     drop_old_leases(connection, now)
+    drop_old_sessions(connection, now)
+    drop_old_links(connection, now)
+    drop_old_replies(connection, now)
+    trim_audit(connection, now)
     return trim_log(connection, now)

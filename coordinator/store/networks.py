@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -88,6 +88,18 @@ def find_network(connection: Connection, name: str) -> NetworkRow:
         if name in (row.network.name, row.network.id):
             return row
     names = ", ".join(row.network.name for row in found[:8])
+    hint = f"there is {names}" if found else "make it with `wgpy coordinator network create`"
+    raise Refusal("not_found", f"no network has the name {name[:64]!r}: {hint}")
+
+
+def find_network_id(connection: Connection, name: str, sees: Callable[[str], bool]) -> str:
+    """The id of a network by name or id, of those that the asker may know of. Raises Refusal `not_found`."""
+    rows = connection.execute(select(networks.c.id, networks.c.name).order_by(networks.c.name)).all()
+    found = [row for row in rows if sees(row.id)]
+    for row in found:
+        if name in (row.name, row.id):
+            return str(row.id)
+    names = ", ".join(row.name for row in found[:8])
     hint = f"there is {names}" if found else "make it with `wgpy coordinator network create`"
     raise Refusal("not_found", f"no network has the name {name[:64]!r}: {hint}")
 

@@ -1,8 +1,9 @@
 """The schema: the truth about what the coordinator keeps. Migrations lead here, and a test holds them to it.
 
 Instants (`…_at`, `until`) are seconds of Unix time. Ids are 32 lower-case hexadecimal digits, random, never
-used again. No secret stands here in the clear: tokens and API keys are SHA-256 of 256 random bits, the
-coordinator's own secrets are wrapped by the key file, nodes' private keys never leave the nodes.
+used again. No secret stands here in the clear: tokens, API keys, cookies and set-up links are SHA-256 of
+256 random bits, passwords argon2id, the coordinator's own secrets are wrapped by the key file, nodes' private
+keys never leave the nodes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Double,
@@ -64,8 +66,91 @@ api_keys: Final = Table(
     Column("id", String(16), primary_key=True, comment="first 8 octets of key_hash, hexadecimal"),
     Column("key_hash", LargeBinary, nullable=False, comment="SHA-256 of the key's 256 random bits"),
     Column("name", String(63), nullable=False, comment="what it is for, in the admin's words"),
+    Column("scope", String(8), nullable=False, server_default="admin", comment="read, enrol or admin"),
+    Column("network_id", String(32), comment="the one network that it opens; none: all, and the coordinator"),
     Column("created_at", Double, nullable=False, comment="when it was made"),
+    Column("expires_at", Double, comment="from when on it opens nothing; none: never"),
     Column("revoked_at", Double, comment="when it stopped working"),
+)
+
+people: Final = Table(
+    "people",
+    metadata,
+    Column("id", String(32), primary_key=True, comment="random"),
+    Column("name", String(64), nullable=False, unique=True, comment="what they sign in with, lower case"),
+    Column("password", String(200), comment="argon2id, encoded with its parameters; none: cannot be used"),
+    Column("is_admin", Boolean, nullable=False, comment="may do everything on this coordinator"),
+    Column("issuer", String(255), comment="the OpenID provider that vouches for them"),
+    Column("subject", String(255), comment="who they are to that provider"),
+    Column("created_at", Double, nullable=False, comment="when they were added"),
+    Column("disabled_at", Double, comment="since when they are kept out"),
+    UniqueConstraint("issuer", "subject"),
+)
+
+roles: Final = Table(
+    "roles",
+    metadata,
+    Column("person_id", String(32), ForeignKey("people.id"), primary_key=True, comment="who"),
+    Column("network_id", String(32), primary_key=True, comment="on which network"),
+    Column("role", String(8), nullable=False, comment="viewer, member or admin"),
+    Index(None, "network_id"),
+)
+
+browser_sessions: Final = Table(
+    "browser_sessions",
+    metadata,
+    Column("id", String(16), primary_key=True, comment="first 8 octets of secret_hash, hexadecimal"),
+    Column("secret_hash", LargeBinary, nullable=False, comment="SHA-256 of the cookie's 256 random bits"),
+    Column("person_id", String(32), ForeignKey("people.id"), nullable=False, comment="who signed in"),
+    Column("address", String(45), nullable=False, comment="from where"),
+    Column("agent", String(200), nullable=False, comment="what the browser said it is"),
+    Column("created_at", Double, nullable=False, comment="when"),
+    Column("used_at", Double, nullable=False, comment="last use, to five minutes"),
+    Index(None, "person_id"),
+)
+
+setup_links: Final = Table(
+    "setup_links",
+    metadata,
+    Column("id", String(16), primary_key=True, comment="first 8 octets of secret_hash, hexadecimal"),
+    Column("secret_hash", LargeBinary, nullable=False, comment="SHA-256 of the link's 256 random bits"),
+    Column("person_id", String(32), comment="whose password it sets; none: makes the first admin"),
+    Column("created_at", Double, nullable=False, comment="when it was made; a used one is gone"),
+)
+
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column(
+        "id",
+        BigInteger().with_variant(Integer, "sqlite"),
+        primary_key=True,
+        comment="counts up; what a reader of the log goes on from",
+    ),
+    Column("at", Double, nullable=False, comment="when"),
+    Column("actor_kind", String(8), nullable=False, comment="person, key or host"),
+    Column("actor_id", String(32), nullable=False, comment="the id of who did it"),
+    Column("actor", String(64), nullable=False, comment="their name at that time"),
+    Column("address", String(45), nullable=False, comment="from where"),
+    Column("action", String(32), nullable=False, comment="what was done, such as token.create"),
+    Column("network_id", String(32), comment="in which network; none: on the coordinator"),
+    Column("subject_id", String(32), nullable=False, comment="the id of what was changed"),
+    Column("subject", String(253), nullable=False, comment="its name at that time"),
+    Column("before", JSON(none_as_null=True), comment="how it was, without secrets; none: it was not"),
+    Column("after", JSON(none_as_null=True), comment="how it is since; none: it is gone"),
+    Index(None, "at"),
+    Index(None, "network_id", "id"),
+)
+
+replies: Final = Table(
+    "replies",
+    metadata,
+    Column("id", String(64), primary_key=True, comment="SHA-256 of caller and Idempotency-Key, hexadecimal"),
+    Column("request_hash", LargeBinary, nullable=False, comment="SHA-256 of what was asked"),
+    Column("status", Integer, nullable=False, comment="of the answer"),
+    Column("sealed", LargeBinary, nullable=False, comment="the answer, sealed: it may hold a new secret"),
+    Column("created_at", Double, nullable=False, comment="when; kept for a day"),
+    Index(None, "created_at"),
 )
 
 networks: Final = Table(

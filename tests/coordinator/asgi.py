@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -63,9 +63,12 @@ class Service:
         self.address = "192.0.2.77"
         self.admin_key = encode_api_key(BearerSecret(ADMIN_SECRET))
 
-    def _scope(self, method: str, target: str, bearer: str | None) -> dict[str, Any]:
+    def _scope(
+        self, method: str, target: str, bearer: str | None, more: Mapping[str, str] = {}
+    ) -> dict[str, Any]:
         path, _, query = target.partition("?")
         headers = [(b"host", b"coordinator.example")]
+        headers += [(name.encode(), value.encode()) for name, value in more.items()]
         if bearer is not None:
             headers.append((b"authorization", b"Bearer " + bearer.encode()))
         return {
@@ -76,7 +79,13 @@ class Service:
         }  # fmt: skip
 
     async def request(
-        self, method: str, target: str, body: object = None, *, bearer: str | None = None
+        self,
+        method: str,
+        target: str,
+        body: object = None,
+        *,
+        bearer: str | None = None,
+        headers: Mapping[str, str] = {},
     ) -> Answer:
         data = body if isinstance(body, bytes) else b"" if body is None else encode_json(body)
         send, receive = trio.open_memory_channel[dict[str, Any]](1000)
@@ -91,7 +100,7 @@ class Service:
 
         with trio.fail_after(20):
             try:
-                await self.app(self._scope(method, target, bearer), give, send.send)
+                await self.app(self._scope(method, target, bearer, headers), give, send.send)
             except Exception:  # Starlette raises it again for the server's log, after the answer
                 if not receive.statistics().current_buffer_used:
                     raise
@@ -99,8 +108,8 @@ class Service:
         found = b""
         while receive.statistics().current_buffer_used:
             found += receive.receive_nowait().get("body", b"")
-        headers = {name.decode(): value.decode() for name, value in start["headers"]}
-        return Answer(start["status"], headers, found)
+        answered = {name.decode(): value.decode() for name, value in start["headers"]}
+        return Answer(start["status"], answered, found)
 
     async def admin(self, method: str, path: str, body: object = None) -> Answer:
         return await self.request(method, f"/v1/admin/{path}", body, bearer=self.admin_key)

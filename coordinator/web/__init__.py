@@ -1,0 +1,1 @@
+"""The web page: files that run in a browser as a client of the API, and what serves them."""

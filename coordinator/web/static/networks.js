@@ -1,0 +1,54 @@
+// All networks, and making one.
+
+import { facts, h } from "./dom.js";
+import { list, send } from "./api.js";
+import { ask, field } from "./dialogs.js";
+import { go } from "./router.js";
+import { counted } from "./text.js";
+
+const split = (text) => (text ?? "").split(/[\s,]+/).filter(Boolean);
+
+const FIELDS = () => [
+  field({ name: "mtu", label: "MTU", kind: "number", placeholder: "1380", hint: "Of the nodes' interfaces. 1380 fits through most lines." }),
+  field({ name: "keepalive", label: "Keepalive, seconds", kind: "number", placeholder: "20", hint: "How often an idle tunnel is kept open through NAT; 0 for never." }),
+];
+
+/** What was entered, without what was left empty. */
+function networkBody(values) {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null));
+}
+
+async function create() {
+  const made = await ask("New network", {
+    action: "Create",
+    fields: [
+      field({ name: "name", label: "Name", required: true, autofocus: true, autocapitalize: "off", spellcheck: "false", hint: "Small letters, digits and hyphens: it is part of the nodes' names." }),
+      field({ name: "ranges", label: "Address ranges", placeholder: "chosen for you", hint: "Such as 10.7.0.0/16, fd12:3456::/64. Left empty, an unused private range of each family." }),
+      h("details", null, h("summary", null, "More"), FIELDS()),
+    ],
+    submit: ({ ranges, ...values }) => send("POST", ["networks"], { body: { ...networkBody(values), ...(ranges ? { ranges: split(ranges) } : {}) } }),
+  });
+  if (made) go(`/networks/${encodeURIComponent(made.name)}/tokens`);
+}
+
+function card(network) {
+  return h("article", { class: "card" },
+    h("h2", null, h("a", { href: `/networks/${encodeURIComponent(network.name)}` }, network.name)),
+    facts([
+      ["Nodes", String(network.nodes)],
+      ["Ranges", network.ranges.map((range) => h("div", { class: "mono" }, range))],
+    ]));
+}
+
+export async function networks() {
+  const found = await list("networks", ["networks"]);
+  const body = found.length
+    ? h("div", { class: "cards" }, found.map(card))
+    : h("div", { class: "card empty" }, h("h2", null, "No network yet"),
+        h("p", null, "A network is a mesh: hosts that reach each other by private addresses, wherever they are."),
+        h("button", { class: "primary", onclick: create }, "Create the first network"));
+  return h("div", null,
+    h("div", { class: "head" }, h("h1", null, "Networks"), found.length ? h("span", { class: "quiet" }, counted(found.length, "network")) : null,
+      found.length ? h("div", { class: "actions" }, h("button", { class: "primary", onclick: create }, "New network")) : null),
+    body);
+}

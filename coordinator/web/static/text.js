@@ -1,0 +1,27 @@
+// Figures as a person reads them. Instants are Unix time in seconds.
+
+const STEPS = [[60, 1, "s"], [3600, 60, "min"], [86400, 3600, "h"], [Infinity, 86400, "d"]];
+
+/** Seconds, in the largest unit that fits. */
+export function duration(seconds) {
+  const [, size, unit] = STEPS.find(([limit]) => Math.abs(seconds) < limit);
+  return `${Math.round(seconds / size)} ${unit}`;
+}
+
+/** How long ago, or in how long. */
+export function ago(at, now = Date.now() / 1000) {
+  if (at === null || at === undefined) return "never";
+  const age = now - at;
+  if (Math.abs(age) < 2) return "now";
+  return age > 0 ? `${duration(age)} ago` : `in ${duration(-age)}`;
+}
+
+/** Date and time as the reader's place writes them. */
+export function instant(at) {
+  return at === null || at === undefined ? "" : new Date(at * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+}
+
+/** "1 node", "3 nodes". */
+export function counted(count, word) {
+  return `${count} ${word}${count === 1 ? "" : "s"}`;
+}

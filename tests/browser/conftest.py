@@ -1,0 +1,88 @@
+"""A real Chromium before a real coordinator. Each module has both of its own, on loopback.
+
+Screenshots go to target/screenshots/: every test that shows something keeps one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.coordinator.process import Coordinator
+
+SCREENSHOTS = Path(__file__).parents[2] / "target" / "screenshots"
+PASSWORD = "correct horse battery staple"
+PATIENCE = 20_000
+"""Milliseconds for what a page shows by itself: the machine may be busy."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+        started = playwright.chromium.launch(executable_path=chromium, args=flags)
+        yield started
+        started.close()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinator]:
+    started = Coordinator(tmp_path_factory.mktemp("coordinator") / "state", _free_port())
+    started.start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def make_page(browser: Browser, coordinator: Coordinator) -> Iterator[Callable[..., Page]]:
+    """Opens pages, each with cookies of its own; what a page logs as an error fails the test."""
+    contexts: list[BrowserContext] = []
+    faults: list[str] = []
+
+    def make(**options: object) -> Page:
+        context = browser.new_context(base_url=coordinator.url, ignore_https_errors=True, **options)  # type: ignore[arg-type]
+        context.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: _note(message.type, message.text, faults))
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+def _note(kind: str, text: str, faults: list[str]) -> None:
+    # A refused request is part of several tests; the browser has a line for each.
+    if kind == "error" and "Failed to load resource" not in text:
+        faults.append(text)
+
+
+def setup_link(coordinator: Coordinator) -> str:
+    """The link that a starting coordinator without admins prints."""
+    found = re.search(r"https://\S+/setup#\S+", coordinator.text())
+    assert found is not None, coordinator.text()
+    return found.group()
+
+
+def keep(page: Page, name: str) -> None:
+    """A screenshot, for people."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)

@@ -1,0 +1,198 @@
+"""Signing in, what a cookie opens, and who may do what."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from argon2 import PasswordHasher
+
+from coordinator.api.caller import COOKIE
+from coordinator.store.setup_links import encode_setup_secret, make_setup_link
+from tests.coordinator.asgi import Answer, Service, running_service
+from tests.coordinator.rows import Rows
+from wgpy.mesh.signing import BearerSecret
+
+PASSWORD = "correct horse battery staple"
+SAME_SITE = {"sec-fetch-site": "same-origin"}
+
+
+@pytest.fixture(autouse=True)
+def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    cheap = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+    monkeypatch.setattr("coordinator.passwords.PasswordHasher", lambda: cheap)
+
+
+def cookie_of(answer: Answer) -> dict[str, str]:
+    """The headers of a browser's own page after this answer."""
+    found = re.match(rf"{COOKIE}=([^;]+); (.*)", answer.headers["set-cookie"])
+    assert found is not None
+    flags = found[2].lower()
+    assert "httponly" in flags
+    assert "secure" in flags
+    assert "samesite=lax" in flags
+    assert "domain" not in flags
+    return SAME_SITE | {"cookie": f"{COOKIE}={found[1]}"}
+
+
+async def first_admin(service: Service, name: str = "ada") -> dict[str, str]:
+    secret = BearerSecret(bytes(range(32)))
+    service.rows.write(make_setup_link, secret, None, service.rows.now)
+    body = {"secret": encode_setup_secret(secret), "name": name, "password": PASSWORD}
+    answer = await service.request("POST", "/v1/setup", body)
+    assert answer.status == 201, answer.body
+    assert (await service.request("POST", "/v1/setup", body)).code == "setup_link"
+    return cookie_of(answer)
+
+
+async def add_person(service: Service, admin: dict[str, str], name: str) -> dict[str, str]:
+    made = await service.request("POST", "/v1/admin/people", {"name": name}, headers=admin)
+    assert made.status == 201, made.body
+    link = await service.request("POST", "/v1/admin/setup-links", {"person": name}, headers=admin)
+    secret = link.json["url"].partition("#")[2]
+    looked = await service.request("POST", "/v1/setup/look", {"secret": secret})
+    assert looked.json["name"] == name
+    return cookie_of(await service.request("POST", "/v1/setup", {"secret": secret, "password": PASSWORD}))
+
+
+async def test_a_cookie_opens_the_administration_and_a_foreign_page_cannot_use_it(sqlite_rows: Rows) -> None:
+    async with running_service(sqlite_rows) as service:
+        admin = await first_admin(service)
+        body = {"name": "home"}
+        for foreign in (
+            {"sec-fetch-site": "cross-site"},
+            {"sec-fetch-site": "same-site"},
+            {"origin": "https://evil.example"},
+            {"origin": "null"},
+            {},
+        ):
+            headers = foreign | {"cookie": admin["cookie"]}
+            answer = await service.request("POST", "/v1/admin/networks", body, headers=headers)
+            assert answer.code == "cross_site", foreign
+        ours = {"origin": "https://coordinator.example", "cookie": admin["cookie"]}
+        assert (await service.request("POST", "/v1/admin/networks", body, headers=ours)).status == 201
+        me = await service.request("GET", "/v1/me", headers=admin)
+        assert (me.json["name"], me.json["everywhere"]) == ("ada", "admin")
+        assert (await service.request("POST", "/v1/sign-out", headers=admin)).status == 204
+        assert (await service.request("GET", "/v1/me", headers=admin)).code == "unauthorized"
+
+
+async def test_a_wrong_password_and_a_name_that_is_not_there_get_the_same_answer_and_have_to_wait(
+    sqlite_rows: Rows,
+) -> None:
+    async with running_service(sqlite_rows) as service:
+        await first_admin(service)
+        right = {"name": "Ada ", "password": PASSWORD}
+        assert (await service.request("POST", "/v1/sign-in", right)).status == 200
+        answers = [
+            await service.request("POST", "/v1/sign-in", {"name": name, "password": "wrong"})
+            for name in ("ada", "nobody")
+        ]
+        assert answers[0].body == answers[1].body
+        assert answers[0].code == "wrong_password"
+        for _ in range(100):
+            last = await service.request("POST", "/v1/sign-in", {"name": "ada", "password": "wrong"})
+            if last.code == "rate_limited":
+                break
+        assert last.code == "rate_limited"
+        assert int(last.headers["retry-after"]) >= 1
+
+
+async def test_who_is_kept_out_is_signed_out_at_once(sqlite_rows: Rows) -> None:
+    async with running_service(sqlite_rows) as service:
+        admin = await first_admin(service)
+        grace = await add_person(service, admin, "grace")
+        assert (await service.request("GET", "/v1/me", headers=grace)).status == 200
+        path = "/v1/admin/people/grace"
+        seen = await service.request("GET", path, headers=admin)
+        refused = await service.request("PATCH", path, {"disabled": True}, headers=admin)
+        assert refused.code == "needs_if_match"
+        tagged = admin | {"if-match": seen.headers["etag"]}
+        assert (await service.request("PATCH", path, {"disabled": True}, headers=tagged)).status == 200
+        assert (await service.request("PATCH", path, {"is_admin": True}, headers=tagged)).code == "changed"
+        assert (await service.request("GET", "/v1/me", headers=grace)).code == "unauthorized"
+        attempt = {"name": "grace", "password": PASSWORD}
+        assert (await service.request("POST", "/v1/sign-in", attempt)).code == "wrong_password"
+
+
+async def test_the_last_admin_stays(sqlite_rows: Rows) -> None:
+    async with running_service(sqlite_rows) as service:
+        admin = await first_admin(service)
+        assert (await service.request("DELETE", "/v1/admin/people/ada", headers=admin)).code == "last_admin"
+        headers = admin | {"if-match": "*"}
+        for edit in ({"is_admin": False}, {"disabled": True}):
+            answer = await service.request("PATCH", "/v1/admin/people/ada", edit, headers=headers)
+            assert answer.code == "last_admin"
+        assert (await service.request("GET", "/v1/me", headers=admin)).status == 200
+
+
+async def test_a_role_opens_its_network_and_no_other(sqlite_rows: Rows) -> None:
+    async with running_service(sqlite_rows) as service:
+        admin = await first_admin(service)
+        for name in ("home", "work"):
+            await service.admin("POST", "networks", {"name": name})
+        grace = await add_person(service, admin, "grace")
+        nodes = "/v1/admin/networks/home/nodes"
+        assert (await service.request("GET", nodes, headers=grace)).status in (403, 404)
+        tagged = admin | {"if-match": "*"}
+        role = "/v1/admin/people/grace/roles/home"
+        assert (await service.request("PUT", role, {"role": "viewer"}, headers=tagged)).status == 200
+        assert (await service.request("GET", nodes, headers=grace)).status == 200
+        other = "/v1/admin/networks/work/nodes"
+        assert (await service.request("GET", other, headers=grace)).status in (403, 404)
+        for method, path in (
+            ("POST", "/v1/admin/networks"),
+            ("POST", "/v1/admin/networks/home/tokens"),
+            ("DELETE", "/v1/admin/networks/home"),
+            ("GET", "/v1/admin/people"),
+            ("GET", "/v1/admin/keys"),
+            ("GET", "/v1/admin/audit"),
+            ("POST", "/v1/admin/setup-links"),
+        ):
+            body = {"name": "mine"} if path.endswith("networks") else {}
+            answer = await service.request(method, path, body, headers=grace)
+            assert answer.code == "forbidden", (method, path)
+
+
+async def test_a_creation_that_is_asked_for_twice_happens_once(sqlite_rows: Rows) -> None:
+    async with running_service(sqlite_rows) as service:
+        admin = await first_admin(service)
+        headers = admin | {"idempotency-key": "one"}
+        body = {"name": "backup", "scope": "read"}
+        first = await service.request("POST", "/v1/admin/keys", body, headers=headers)
+        again = await service.request("POST", "/v1/admin/keys", body, headers=headers)
+        assert (first.status, again.status) == (201, 201)
+        assert first.json == again.json
+        other = await service.request("POST", "/v1/admin/keys", {"name": "other"}, headers=headers)
+        assert other.code == "reused_key"
+        listed = await service.request("GET", "/v1/admin/keys", headers=admin)
+        assert [key["name"] for key in listed.json["keys"]].count("backup") == 1
+        assert first.json["key"].encode() not in listed.body
+        audit = await service.request("GET", "/v1/admin/audit?action=key", headers=admin)
+        [entry] = audit.json["entries"]
+        assert (entry["action"], entry["actor"], entry["address"]) == ("key.create", "ada", service.address)
+        assert first.json["key"].encode() not in audit.body
+
+
+async def test_a_key_for_one_network_opens_that_one(sqlite_rows: Rows) -> None:
+    async with running_service(sqlite_rows) as service:
+        for name in ("home", "work"):
+            await service.admin("POST", "networks", {"name": name})
+        body = {"name": "one", "scope": "admin", "network": "home"}
+        key = (await service.admin("POST", "keys", body)).json["key"]
+        assert (await service.request("GET", "/v1/admin/networks/home", bearer=key)).status == 200
+        assert (await service.request("GET", "/v1/admin/networks/work", bearer=key)).status in (403, 404)
+        assert (await service.request("GET", "/v1/admin/keys", bearer=key)).code == "forbidden"
+
+
+@pytest.mark.parametrize("password", ["short", "a" * 40, "ada", "x" * 300])
+async def test_a_password_that_is_none_is_refused_and_the_link_stays_good(
+    sqlite_rows: Rows, password: str
+) -> None:
+    async with running_service(sqlite_rows) as service:
+        secret = BearerSecret(bytes(range(32)))
+        service.rows.write(make_setup_link, secret, None, service.rows.now)
+        body = {"secret": encode_setup_secret(secret), "name": "ada"}
+        answer = await service.request("POST", "/v1/setup", body | {"password": password})
+        assert answer.code == "malformed"
+        assert (await service.request("POST", "/v1/setup", body | {"password": PASSWORD})).status == 201
