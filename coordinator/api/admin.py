@@ -10,10 +10,12 @@ from starlette.types import ASGIApp
 
 from coordinator.addresses import MAX_RANGES
 from coordinator.api.call import authorise_plain
+from coordinator.api.caller import authorise
 from coordinator.api.context import context_of
 from coordinator.api.edge import answer, read_fields
 from coordinator.api.events import EventStream
 from coordinator.presence import PresenceLane
+from coordinator.rights import Right
 from coordinator.store import networks, nodes, tokens
 from wgpy.addresses import parse_prefix
 from wgpy.mesh.encoding import JsonObject
@@ -69,10 +71,12 @@ async def _find_network(request: Request) -> networks.NetworkRow:
     return await context_of(request).store.read(networks.find_network, request.path_params["network"])
 
 
-@admin
 async def list_networks(request: Request) -> Response:
+    """Those that the caller may read."""
+    caller = await authorise(request)
     rows = await context_of(request).store.read(networks.list_networks)
-    return answer({"networks": [_network_json(row) for row in rows]})
+    seen = [row for row in rows if caller.may(Right.READ, row.network.id)]
+    return answer({"networks": [_network_json(row) for row in seen]})
 
 
 @admin

@@ -134,6 +134,7 @@ def test_somebody_else_gets_a_link_and_sees_no_more_than_their_role(
     guest.get_by_label("The same again").fill(PASSWORD)
     guest.get_by_role("button", name="Set the password").click()
     expect(guest.get_by_role("button", name="Sign out")).to_be_visible()
+    expect(guest.get_by_role("heading", name="Nothing here for you yet")).to_be_visible()
     keep(guest, "guest-on-a-phone")
     expect(guest.get_by_role("link", name="People")).to_have_count(0)
     answer = guest.request.get("/v1/admin/people")

@@ -134,10 +134,14 @@ async def test_a_role_opens_its_network_and_no_other(sqlite_rows: Rows) -> None:
         grace = await add_person(service, admin, "grace")
         nodes = "/v1/admin/networks/home/nodes"
         assert (await service.request("GET", nodes, headers=grace)).status in (403, 404)
+        seen = await service.request("GET", "/v1/admin/networks", headers=grace)
+        assert seen.json["networks"] == []
         tagged = admin | {"if-match": "*"}
         role = "/v1/admin/people/grace/roles/home"
         assert (await service.request("PUT", role, {"role": "viewer"}, headers=tagged)).status == 200
         assert (await service.request("GET", nodes, headers=grace)).status == 200
+        seen = await service.request("GET", "/v1/admin/networks", headers=grace)
+        assert [network["name"] for network in seen.json["networks"]] == ["home"]
         other = "/v1/admin/networks/work/nodes"
         assert (await service.request("GET", other, headers=grace)).status in (403, 404)
         for method, path in (

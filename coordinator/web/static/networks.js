@@ -4,6 +4,7 @@ import { facts, h } from "./dom.js";
 import { list, send } from "./api.js";
 import { ask, field } from "./dialogs.js";
 import { go } from "./router.js";
+import { who } from "./session.js";
 import { counted } from "./text.js";
 
 const split = (text) => (text ?? "").split(/[\s,]+/).filter(Boolean);
@@ -41,14 +42,15 @@ function card(network) {
 }
 
 export async function networks() {
-  const found = await list("networks", ["networks"]);
+  const [found, me] = await Promise.all([list("networks", ["networks"]), who()]);
   const body = found.length
     ? h("div", { class: "cards" }, found.map(card))
+    : !me.is_admin ? h("div", { class: "card empty" }, h("h2", null, "Nothing here for you yet"), h("p", null, "Ask an admin for a role on a network."))
     : h("div", { class: "card empty" }, h("h2", null, "No network yet"),
         h("p", null, "A network is a mesh: hosts that reach each other by private addresses, wherever they are."),
         h("button", { class: "primary", onclick: create }, "Create the first network"));
   return h("div", null,
     h("div", { class: "head" }, h("h1", null, "Networks"), found.length ? h("span", { class: "quiet" }, counted(found.length, "network")) : null,
-      found.length ? h("div", { class: "actions" }, h("button", { class: "primary", onclick: create }, "New network")) : null),
+      found.length && me.is_admin ? h("div", { class: "actions" }, h("button", { class: "primary", onclick: create }, "New network")) : null),
     body);
 }
