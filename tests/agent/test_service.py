@@ -81,6 +81,30 @@ def test_a_mistake_is_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.root
+def test_doctor_names_each_offload_and_why_one_is_not_used(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offloads() -> dict[str, str]:
+        run(["doctor", "--json"])
+        found = json.loads(capsys.readouterr().out)
+        return {each["text"]: each["verdict"] for each in found if each["check"] in ("offloads", "engine")}
+
+    monkeypatch.setenv("WGPY_ENGINE", "native")
+    monkeypatch.delenv("WGPY_DISABLE_OFFLOADS", raising=False)
+    everything = offloads()
+    assert len(everything) == 6
+    assert everything["TCP superpackets (TSO)"] == "good"
+    assert everything["receiving many datagrams at once (UDP GRO)"] == "good"
+    monkeypatch.setenv("WGPY_DISABLE_OFFLOADS", "gso,tso")
+    fewer = offloads()
+    assert fewer["no TCP superpackets (TSO): switched off by the environment"] == "note"
+    assert fewer["no sending many datagrams at once (UDP GSO): switched off by the environment"] == "note"
+    assert fewer["receiving many datagrams at once (UDP GRO)"] == "good"
+    monkeypatch.setenv("WGPY_ENGINE", "portable")
+    assert list(offloads()) == ["portable, as chosen; packets are moved by Python"]
+
+
 def test_doctor_tells_of_state_files_by_name(joined: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = joined.parent / "state" / "home.json"
     run(["doctor", "--json"])

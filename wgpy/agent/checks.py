@@ -14,6 +14,8 @@ from typing import Final
 from wgpy.agent.ask import running_names
 from wgpy.agent.places import runtime_directory, state_directory
 from wgpy.agent.state_file import known_names, load_state, state_path
+from wgpy.engine import make_engine
+from wgpy.engine.native import NativeDeviceEngine, Settings
 from wgpy.errors import WgpyError
 from wgpy.mesh.encoding import JsonObject
 from wgpy.netlink import Netlink
@@ -78,6 +80,38 @@ def check_tun() -> Iterator[Finding]:
     except WgpyError as error:
         text, _, advice = str(error).partition("; ")
         yield Finding("TUN", Verdict.BAD, text, advice)
+
+
+_OFFLOAD_WORDS: Final = {
+    "vnet": "virtio headers on the TUN",
+    "tso": "TCP superpackets (TSO)",
+    "uso": "UDP superpackets (USO)",
+    "gso": "sending many datagrams at once (UDP GSO)",
+    "gro": "receiving many datagrams at once (UDP GRO)",
+}
+
+
+def check_offloads() -> Iterator[Finding]:
+    """What the engine finds on this host, by opening one on a TUN device of its own."""
+    engine = make_engine()
+    if not isinstance(engine, NativeDeviceEngine):
+        yield _good("engine", "portable, as chosen; packets are moved by Python")
+        return
+    with Tun.create("wgpy%d", vnet_hdr=engine.wants_vnet_hdr) as tun:
+        try:
+            engine.open(tun.fileno(), 1420, tun.vnet_hdr)
+            engine.bind(0, 0)
+            found = engine.offloads()
+        finally:
+            engine.close()
+    yield _good("engine", "native; packets are moved by threads of Rust")
+    without = Settings.from_environment(os.environ).without
+    for name, words in _OFFLOAD_WORDS.items():
+        if found[name]:
+            yield _good("offloads", words)
+        else:
+            why = "switched off by the environment" if name in without else "this kernel has none"
+            yield Finding("offloads", Verdict.NOTE, f"no {words}: {why}", "slower, and nothing else")
 
 
 def check_sockets() -> Iterator[Finding]:
@@ -174,6 +208,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_kernel,
     check_permission,
     check_tun,
+    check_offloads,
     check_sockets,
     check_ipv6_inside,
     check_runtime,
