@@ -47,34 +47,17 @@ NODE_ENDPOINTS = (
 )
 """What nodes ask: docs/wire.md §2 to §7 has their bodies."""
 
-PLAIN_ROUTES = (
-    ("GET", "/v1/admin/networks", admin.list_networks),
-    ("POST", "/v1/admin/networks", admin.create_network),
-    ("GET", "/v1/admin/networks/{network}", admin.show_network),
-    ("DELETE", "/v1/admin/networks/{network}", admin.delete_network),
-    ("GET", "/v1/admin/networks/{network}/tokens", admin.list_tokens),
-    ("POST", "/v1/admin/networks/{network}/tokens", admin.create_token),
-    ("DELETE", "/v1/admin/networks/{network}/tokens/{token}", admin.revoke_token),
-    ("GET", "/v1/admin/networks/{network}/nodes", admin.list_nodes),
-    ("GET", "/v1/admin/networks/{network}/nodes/{node}", admin.show_node),
-    ("DELETE", "/v1/admin/networks/{network}/nodes/{node}", admin.remove_node),
-    ("GET", "/v1/admin/networks/{network}/events", admin.follow_network),
-)
-"""Routes of the administration that are not declared yet."""
-
 ENDPOINTS = (
     *NODE_ENDPOINTS,
     *sign_in.ENDPOINTS,
+    *admin.ENDPOINTS,
     *people.ENDPOINTS,
     *keys.ENDPOINTS,
     *audit.ENDPOINTS,
     *qr.ENDPOINTS,
 )
 
-ROUTES = (
-    *((endpoint.method, endpoint.path, _handler_of(endpoint)) for endpoint in ENDPOINTS),
-    *PLAIN_ROUTES,
-)
+ROUTES = tuple((endpoint.method, endpoint.path, _handler_of(endpoint)) for endpoint in ENDPOINTS)
 """Everything that can be asked. The tests walk it without credentials, and with somebody else's."""
 
 

@@ -233,9 +233,3 @@ def convert(value: object, into: type[B]) -> B:
         text, _, place = str(error).partition(" - at ")
         where = place.strip("`").removeprefix("$").removeprefix(".") or "the body"
         raise MalformedMessage(f"{where}: {text[:1].lower()}{text[1:]}") from None
-
-
-async def authorise_plain(request: Request) -> None:
-    """For a route that is not declared yet: to read or to administer, by its method."""
-    needs = Needs.READ if request.method == "GET" else Needs.ADMIN
-    await _authorise_network(needs, request, await authorise(request))

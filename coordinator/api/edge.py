@@ -19,7 +19,7 @@ from coordinator.errors import Refusal
 from coordinator.store.nodes import NodeRow, find_node, find_removed
 from wgpy.addresses import IPAddress
 from wgpy.errors import ConfigError
-from wgpy.mesh.encoding import Fields, JsonObject, MalformedMessage, decode_json, encode_json
+from wgpy.mesh.encoding import JsonObject, MalformedMessage, decode_json, encode_json
 from wgpy.mesh.frames import RemovedFrame
 from wgpy.mesh.wire import MAX_BODY_SIZE, PROBLEM_TYPE
 
@@ -120,10 +120,6 @@ async def read_octets(request: Request) -> bytes:
 async def read_body(request: Request) -> object:
     """The JSON of a request. Raises Refusal `too_large`, `malformed`; MalformedMessage."""
     return decode_json(await read_octets(request), MAX_BODY_SIZE)
-
-
-async def read_fields(request: Request) -> Fields:
-    return Fields(await read_body(request))
 
 
 def observed_address(request: Request) -> IPAddress | None:

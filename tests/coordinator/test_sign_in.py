@@ -200,3 +200,46 @@ async def test_a_password_that_is_none_is_refused_and_the_link_stays_good(
         answer = await service.request("POST", "/v1/setup", body | {"password": password})
         assert answer.code == "malformed"
         assert (await service.request("POST", "/v1/setup", body | {"password": PASSWORD})).status == 201
+
+
+async def test_the_audit_log_tells_who_changed_what_and_holds_no_secret(sqlite_rows: Rows) -> None:
+    async with running_service(sqlite_rows) as service:
+        admin = await first_admin(service)
+        await service.request("POST", "/v1/admin/networks", {"name": "home"}, headers=admin)
+        path = "/v1/admin/networks/home"
+        made = await service.request("POST", f"{path}/tokens", {}, headers=admin)
+        host, _bearer = await service.member(1)
+        await service.request("DELETE", f"{path}/tokens/{made.json['id']}", headers=admin)
+        await service.request("DELETE", f"{path}/tokens/{made.json['id']}", headers=admin)
+        await service.request("DELETE", f"{path}/nodes/host-1", headers=admin)
+        await service.request("DELETE", path, headers=admin)
+        answer = await service.request("GET", "/v1/admin/audit?actor=ada", headers=admin)
+        entries = {entry["action"]: entry for entry in answer.json["entries"]}
+        assert [entry["action"] for entry in answer.json["entries"]] == [
+            "network.delete", "node.remove", "token.revoke", "token.create", "network.create", "setup.use",
+        ]  # fmt: skip
+        assert entries["node.remove"]["before"]["wireguard_key"] == str(host.wireguard_key.public_key())
+        assert entries["node.remove"]["after"] is None
+        assert entries["token.revoke"]["after"]["revoked_at"] == service.rows.now
+        assert entries["network.create"]["before"] is None
+        assert entries["network.delete"]["subject"] == "home"
+        secret = made.json["token"].removeprefix("wgpy1_")
+        assert secret.encode() not in answer.body
+        first = await service.request("GET", "/v1/admin/audit?limit=2", headers=admin)
+        after = first.json["next"]
+        second = await service.request("GET", f"/v1/admin/audit?limit=2&after={after}", headers=admin)
+        ids = [entry["id"] for page in (first, second) for entry in page.json["entries"]]
+        assert ids == sorted(set(ids), reverse=True)
+        assert len(ids) == 4
+
+
+async def test_a_key_that_enrols_makes_tokens_and_removes_nobody(sqlite_rows: Rows) -> None:
+    async with running_service(sqlite_rows) as service:
+        await service.admin("POST", "networks", {"name": "home"})
+        await service.member(1)
+        body = {"name": "enrolment", "scope": "enrol", "network": "home"}
+        key = (await service.admin("POST", "keys", body)).json["key"]
+        path = "/v1/admin/networks/home"
+        assert (await service.request("POST", f"{path}/tokens", {}, bearer=key)).status == 201
+        for method, target in (("DELETE", f"{path}/nodes/host-1"), ("DELETE", path)):
+            assert (await service.request(method, target, bearer=key)).code == "forbidden"
