@@ -31,19 +31,18 @@ def _handler_of(endpoint: Endpoint) -> Handler:
     return endpoint.handler if endpoint.raw else functools.partial(serve_endpoint, endpoint)
 
 
-def _node(method: str, path: str, handler: Handler, needs: Needs, action: str, summary: str) -> Endpoint:
-    return Endpoint(method, path, handler, needs, action, summary, raw=True)
+_raw = functools.partial(Endpoint, raw=True)
 
 
 NODE_ENDPOINTS = (
-    _node("GET", "/v1/identity", node.identity, Needs.NOTHING, "identity.show", "Who this coordinator is"),
-    _node("POST", "/v1/challenge", node.challenge, Needs.NOTHING, "challenge.make", "What a node signs"),
-    _node("POST", "/v1/join", node.join, Needs.NOTHING, "node.join", "Become a node, by a token"),
-    _node("POST", "/v1/session", node.session, Needs.NOTHING, "node.session", "A bearer for what follows"),
-    _node("PUT", "/v1/node/record", node.put_record, Needs.NODE, "node.record", "Sign what others may know"),
-    _node("GET", "/v1/watch", node.watch, Needs.NODE, "node.watch", "The stream of the map"),
-    _node("POST", "/v1/checkin", node.check_in, Needs.NODE, "node.check_in", "Report, and poll the map"),
-    _node("DELETE", "/v1/node", node.leave, Needs.NODE, "node.leave", "Leave the network"),
+    _raw("GET", "/v1/identity", node.identity, Needs.NOTHING, "identity.show", "Who this coordinator is"),
+    _raw("POST", "/v1/challenge", node.challenge, Needs.NOTHING, "challenge.make", "What a node signs"),
+    _raw("POST", "/v1/join", node.join, Needs.NOTHING, "node.join", "Become a node, by a token"),
+    _raw("POST", "/v1/session", node.session, Needs.NOTHING, "node.session", "A bearer for what follows"),
+    _raw("PUT", "/v1/node/record", node.put_record, Needs.NODE, "node.record", "Sign what others may know"),
+    _raw("GET", "/v1/watch", node.watch, Needs.NODE, "node.watch", "The stream of the map"),
+    _raw("POST", "/v1/checkin", node.check_in, Needs.NODE, "node.check_in", "Report, and poll the map"),
+    _raw("DELETE", "/v1/node", node.leave, Needs.NODE, "node.leave", "Leave the network"),
 )
 """What nodes ask: docs/wire.md §2 to §7 has their bodies."""
 

@@ -149,7 +149,8 @@ class Call(Generic[B]):
         if before != after:
             actor = Actor(self.by.kind, self.by.id, self.by.name, self.address)
             network_id = self.network_id or None
-            write_audit(connection, actor, self.endpoint.action, network_id, before, after, self.now)
+            action = self.endpoint.action
+            write_audit(connection, actor, action, network_id, self.now, before=before, after=after)
         self.etag = None if after is None else etag_of(after)
         return result
 

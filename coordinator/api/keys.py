@@ -82,7 +82,8 @@ async def create_api_key(call: Call[NewKey]) -> object:
         return MadeKey(row.id, row.name, row.scope, encode_api_key(secret))
 
     return await call.create(
-        show, add_api_key, secret, body.name, call.now, body.scope, network_id, expires_at
+        show, add_api_key, secret, body.name, call.now,
+        scope=body.scope, network_id=network_id, expires_at=expires_at,
     )  # fmt: skip
 
 

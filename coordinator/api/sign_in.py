@@ -82,7 +82,9 @@ async def set_up(call: Call[Setup]) -> Response:
     cookie = BearerSecret(call.context.rng.randbytes(32))
 
     def change(connection: Connection) -> PersonRow:
-        person = use_setup_link(connection, secret, name, hashed, call.context.rng, call.now)
+        person = use_setup_link(
+            connection, secret, call.now, name=name, password=hashed, rng=call.context.rng
+        )
         _sign_in(connection, call, person, cookie)
         return person
 
@@ -120,10 +122,10 @@ def _sign_in(
     connection: Connection, call: Call[Setup] | Call[SignIn], person: PersonRow, cookie: BearerSecret
 ) -> None:
     agent = call.request.headers.get("user-agent", "")
-    open_session(connection, cookie, person.id, call.address, agent, call.now)
+    open_session(connection, cookie, person.id, call.now, address=call.address, agent=agent)
     actor = Actor("person", person.id, person.name, call.address)
     session = {"id": cookie.id, "name": person.name, "agent": agent[:200]}
-    write_audit(connection, actor, call.endpoint.action, None, None, session, call.now)
+    write_audit(connection, actor, call.endpoint.action, None, call.now, before=None, after=session)
 
 
 def _signed_in(person: PersonRow, cookie: BearerSecret, status: int) -> Response:
@@ -161,7 +163,7 @@ async def change_password(call: Call[NewPassword]) -> None:
         person = get_person(connection, call.by.id)
         actor = Actor("person", person.id, person.name, call.address)
         value = {"id": person.id, "name": person.name}
-        write_audit(connection, actor, call.endpoint.action, None, value, value, call.now)
+        write_audit(connection, actor, call.endpoint.action, None, call.now, before=value, after=value)
         return person
 
     await call.context.store.write(change)

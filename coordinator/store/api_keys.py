@@ -66,6 +66,7 @@ def add_api_key(
     secret: BearerSecret,
     name: str,
     now: float,
+    *,
     scope: str = "admin",
     network_id: str | None = None,
     expires_at: float | None = None,

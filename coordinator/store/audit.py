@@ -48,9 +48,10 @@ def write_audit(
     actor: Actor,
     action: str,
     network_id: str | None,
+    now: float,
+    *,
     before: Mapping[str, object] | None,
     after: Mapping[str, object] | None,
-    now: float,
 ) -> None:
     """`before` and `after` have an `id`, and a `name` if the thing has one; not both are None."""
     shown = after or before or {}

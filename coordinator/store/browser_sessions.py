@@ -48,7 +48,7 @@ def parse_cookie_untrusted(text: str) -> BearerSecret | None:
 
 
 def open_session(
-    connection: Connection, secret: BearerSecret, person_id: str, address: str, agent: str, now: float
+    connection: Connection, secret: BearerSecret, person_id: str, now: float, *, address: str, agent: str
 ) -> None:
     connection.execute(
         insert(browser_sessions).values(

@@ -89,7 +89,7 @@ def find_setup_link(connection: Connection, secret: BearerSecret | None, now: fl
 
 
 def use_setup_link(
-    connection: Connection, secret: BearerSecret, name: str, password: str, rng: RandomSource, now: float
+    connection: Connection, secret: BearerSecret, now: float, *, name: str, password: str, rng: RandomSource
 ) -> PersonRow:
     """Make the first admin, or set the password of the link's person. Raises Refusal `setup_link`.
 

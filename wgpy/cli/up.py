@@ -45,7 +45,7 @@ _PORT: Final = click.IntRange(0, 65535)
 )
 @click.option("--detach", is_flag=True, help="Return once the tunnels are up; go on in the background.")
 @click.pass_context
-def up(
+def up(  # noqa: PLR0917 (click hands them over by name)
     ctx: click.Context,
     what: str | None,
     token_file: Path | None,
