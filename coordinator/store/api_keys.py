@@ -10,11 +10,9 @@ from sqlalchemy import Connection, insert, select, update
 
 from coordinator.errors import Refusal
 from coordinator.rights import SCOPES, Caller
+from coordinator.store.secret_text import API_KEY, encode_secret, parse_secret_untrusted
 from coordinator.store.tables import api_keys
-from wgpy.mesh.encoding import decode_b64u, encode_b64u
 from wgpy.mesh.signing import BearerSecret
-
-PREFIX: Final = "wgpyk_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +46,11 @@ _COLUMNS: Final = (
 
 
 def encode_api_key(secret: BearerSecret) -> str:
-    return PREFIX + encode_b64u(bytes(secret))
+    return encode_secret(API_KEY, secret)
 
 
 def parse_api_key_untrusted(text: str) -> BearerSecret | None:
-    """The secret of what looks like an API key."""
-    if not text.startswith(PREFIX) or len(text) > 64:
-        return None
-    try:
-        return BearerSecret(decode_b64u(text.removeprefix(PREFIX)))
-    except ValueError:
-        return None
+    return parse_secret_untrusted(API_KEY, text)
 
 
 def add_api_key(

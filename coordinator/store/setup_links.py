@@ -21,11 +21,10 @@ from coordinator.store.people import (
     lock_people,
     set_password,
 )
+from coordinator.store.secret_text import SETUP_LINK, encode_secret, parse_secret_untrusted
 from coordinator.store.tables import setup_links
-from wgpy.mesh.encoding import decode_b64u, encode_b64u
 from wgpy.mesh.signing import BearerSecret
 
-PREFIX: Final = "wgpys_"
 LINK_AGE: Final = 86400.0
 
 _SPENT: Final = (
@@ -44,16 +43,11 @@ class SetupLink:
 
 
 def encode_setup_secret(secret: BearerSecret) -> str:
-    return PREFIX + encode_b64u(bytes(secret))
+    return encode_secret(SETUP_LINK, secret)
 
 
 def parse_setup_secret_untrusted(text: str) -> BearerSecret | None:
-    if not text.startswith(PREFIX) or len(text) > 64:
-        return None
-    try:
-        return BearerSecret(decode_b64u(text.removeprefix(PREFIX)))
-    except ValueError:
-        return None
+    return parse_secret_untrusted(SETUP_LINK, text)
 
 
 def make_setup_link(
