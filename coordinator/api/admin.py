@@ -83,11 +83,11 @@ def _read_network(connection: Connection, _network_id: str, wanted: str) -> Json
 
 
 def _read_token(connection: Connection, network_id: str, token_id: str) -> JsonObject | None:
-    for row in tokens.list_tokens(connection, network_id):
-        if row.id == token_id:
-            value = {"id": row.id, "uses_allowed": row.uses_allowed, "expires_at": row.expires_at}
-            return value | {"revoked_at": row.revoked_at}
-    return None
+    row = tokens.read_token(connection, network_id, token_id)
+    if row is None:
+        return None
+    value = {"id": row.id, "uses_allowed": row.uses_allowed, "expires_at": row.expires_at}
+    return value | {"revoked_at": row.revoked_at}
 
 
 def _read_node(connection: Connection, network_id: str, wanted: str) -> JsonObject | None:

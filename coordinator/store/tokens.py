@@ -6,7 +6,7 @@ import hmac
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from coordinator.errors import Refusal
 from coordinator.store.tables import tokens
@@ -98,14 +98,25 @@ def find_token(connection: Connection, secret: BearerSecret) -> TokenRow | None:
     return TokenRow(*row[:-1])
 
 
+def _is(network_id: str, token_id: str) -> ColumnElement[bool]:
+    return (tokens.c.id == token_id) & (tokens.c.network_id == network_id)
+
+
+def read_token(connection: Connection, network_id: str, token_id: str) -> TokenRow | None:
+    """A token of this network by its id."""
+    row = connection.execute(select(*_COLUMNS).where(_is(network_id, token_id))).one_or_none()
+    return None if row is None else TokenRow(*row)
+
+
 def revoke_token(connection: Connection, network_id: str, token_id: str, now: float) -> TokenRow:
     """It admits nobody any more; who came by it stays. Raises Refusal `not_found`."""
-    mine = (tokens.c.id == token_id) & (tokens.c.network_id == network_id)
-    connection.execute(update(tokens).where(mine, tokens.c.revoked_at.is_(None)).values(revoked_at=now))
-    row = connection.execute(select(*_COLUMNS).where(mine)).one_or_none()
+    connection.execute(
+        update(tokens).where(_is(network_id, token_id), tokens.c.revoked_at.is_(None)).values(revoked_at=now)
+    )
+    row = read_token(connection, network_id, token_id)
     if row is None:
         raise Refusal("not_found", f"no token of this network has the id {token_id[:32]!r}: see `token list`")
-    return TokenRow(*row)
+    return row
 
 
 def spend_token(connection: Connection, token: TokenRow, now: float) -> None:
