@@ -60,12 +60,12 @@ class Channel:
         for watchers in self.watchers.values():
             for watcher in watchers:
                 watcher.woken.set()
-        self.tell_listeners()
+        self.wake_listeners()
 
-    def tell_listeners(self) -> None:
+    def wake_listeners(self) -> None:
+        """They look for themselves whether there is news."""
         for listener in self.listeners:
-            if self.gone or listener.seen != self.state:
-                listener.woken.set()
+            listener.woken.set()
 
     @property
     def state(self) -> tuple[int, int]:
@@ -142,8 +142,6 @@ class Hub:
         self._closing = True
         for channel in self._channels.values():
             channel.wake()
-            for listener in channel.listeners:
-                listener.woken.set()
 
     async def _follow_bell(self) -> None:
         while True:
@@ -224,7 +222,7 @@ class Hub:
             for watcher in watchers:
                 if watcher.presence_version < version:
                     watcher.woken.set()
-        channel.tell_listeners()
+        channel.wake_listeners()
 
     # --- channels -------------------------------------------------------------------------------------------
 
