@@ -6,7 +6,6 @@ export class Refusal extends Error {
     super(problem.detail ?? `the coordinator answered HTTP ${status}`);
     this.status = status;
     this.code = problem.code ?? "";
-    this.fields = problem.fields ?? {};
   }
 }
 
@@ -20,7 +19,6 @@ export function onSignedOut(handler) {
 /** One request → { value, etag }. Raises Refusal, also when the coordinator cannot be reached (status 0). */
 export async function request(method, path, { body, etag, fresh } = {}) {
   const headers = { accept: "application/json" };
-  if (method !== "GET") headers["x-wgpy-page"] = "1";
   if (body !== undefined) headers["content-type"] = "application/json";
   if (etag) headers["if-match"] = etag;
   if (method === "POST" && fresh !== false) headers["idempotency-key"] = crypto.randomUUID();

@@ -7,7 +7,7 @@ import { ago, instant } from "./text.js";
 const PAGE = 50;
 
 /** What differs between two readings of a thing: [name, before, after]. */
-export function differences(before, after) {
+function differences(before, after) {
   const names = new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {})]);
   return [...names].map((name) => [name, before?.[name], after?.[name]])
     .filter(([, was, is]) => JSON.stringify(was) !== JSON.stringify(is));

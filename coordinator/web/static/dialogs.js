@@ -30,7 +30,7 @@ export function tell(title, ...content) {
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve()));
 }
 
-/** One field of a form. Kinds: text (default), password, number, textarea, select, tick. */
+/** One field of a form. Kinds: text (default), password, number, select, tick. */
 export function field(spec) {
   const { name, label, kind = "text", value, hint, options, ...rest } = spec;
   const id = `field-${name}-${crypto.randomUUID().slice(0, 8)}`;
@@ -38,8 +38,6 @@ export function field(spec) {
   let control;
   if (kind === "select") {
     control = h("select", attributes, options.map(([key, text]) => h("option", { value: key, selected: key === value }, text)));
-  } else if (kind === "textarea") {
-    control = h("textarea", { rows: 3, ...attributes }, value ?? "");
   } else if (kind === "tick") {
     control = h("input", { type: "checkbox", checked: Boolean(value), ...attributes });
   } else {

@@ -3,7 +3,7 @@
 const STEPS = [[60, 1, "s"], [3600, 60, "min"], [86400, 3600, "h"], [Infinity, 86400, "d"]];
 
 /** Seconds, in the largest unit that fits. */
-export function duration(seconds) {
+function duration(seconds) {
   const [, size, unit] = STEPS.find(([limit]) => Math.abs(seconds) < limit);
   return `${Math.round(seconds / size)} ${unit}`;
 }
