@@ -129,7 +129,7 @@ async def test_the_last_admin_stays(sqlite_rows: Rows) -> None:
 async def test_a_role_opens_its_network_and_no_other(sqlite_rows: Rows) -> None:
     async with running_service(sqlite_rows) as service:
         admin = await first_admin(service)
-        for name in ("home", "work"):
+        for name in ("home", "office"):
             await service.admin("POST", "networks", {"name": name})
         grace = await add_person(service, admin, "grace")
         nodes = "/v1/admin/networks/home/nodes"
@@ -142,7 +142,7 @@ async def test_a_role_opens_its_network_and_no_other(sqlite_rows: Rows) -> None:
         assert (await service.request("GET", nodes, headers=grace)).status == 200
         seen = await service.request("GET", "/v1/admin/networks", headers=grace)
         assert [network["name"] for network in seen.json["networks"]] == ["home"]
-        other = "/v1/admin/networks/work/nodes"
+        other = "/v1/admin/networks/office/nodes"
         assert (await service.request("GET", other, headers=grace)).status in (403, 404)
         for method, path in (
             ("POST", "/v1/admin/networks"),
@@ -180,12 +180,12 @@ async def test_a_creation_that_is_asked_for_twice_happens_once(sqlite_rows: Rows
 
 async def test_a_key_for_one_network_opens_that_one(sqlite_rows: Rows) -> None:
     async with running_service(sqlite_rows) as service:
-        for name in ("home", "work"):
+        for name in ("home", "office"):
             await service.admin("POST", "networks", {"name": name})
         body = {"name": "one", "scope": "admin", "network": "home"}
         key = (await service.admin("POST", "keys", body)).json["key"]
         assert (await service.request("GET", "/v1/admin/networks/home", bearer=key)).status == 200
-        assert (await service.request("GET", "/v1/admin/networks/work", bearer=key)).status in (403, 404)
+        assert (await service.request("GET", "/v1/admin/networks/office", bearer=key)).status in (403, 404)
         assert (await service.request("GET", "/v1/admin/keys", bearer=key)).code == "forbidden"
 
 
