@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
-from coordinator.api import admin, audit, keys, node, people, qr, sign_in
+from coordinator.api import admin, audit, health, keys, node, people, qr, sign_in
 from coordinator.api.call import serve_endpoint
-from coordinator.api.context import Context
+from coordinator.api.context import Context, context_of
 from coordinator.api.edge import EXCEPTION_HANDLERS
 from coordinator.api.table import Endpoint, Needs
+from coordinator.errors import Refusal
 from coordinator.store.housekeeping import tidy
 from coordinator.web import pages
+from wgpy.errors import ConfigError
+from wgpy.mesh.encoding import MalformedMessage
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +35,31 @@ Handler = Callable[[Any], Awaitable[Any]]
 
 
 def _handler_of(endpoint: Endpoint) -> Handler:
-    return endpoint.handler if endpoint.raw else functools.partial(serve_endpoint, endpoint)
+    serve = endpoint.handler if endpoint.raw else functools.partial(serve_endpoint, endpoint)
+    return functools.partial(_counted, endpoint.action, serve)
+
+
+async def _counted(action: str, serve: Handler, request: Request) -> Any:
+    metrics, began = context_of(request).metrics, time.perf_counter()
+    status = 500
+    try:
+        result = await serve(request)
+        status = result.status_code if isinstance(result, Response) else 200
+    except Refusal as refusal:
+        status = refusal.status
+        metrics.count_refusal(refusal.code)
+        raise
+    except (MalformedMessage, ConfigError):
+        status = 400
+        metrics.count_refusal("malformed")
+        raise
+    except SQLAlchemyError:
+        status = 503
+        metrics.count_refusal("unavailable")
+        raise
+    finally:
+        metrics.count_request(action, status, time.perf_counter() - began)
+    return result
 
 
 _raw = functools.partial(Endpoint, raw=True)
@@ -54,6 +85,7 @@ ENDPOINTS = (
     *keys.ENDPOINTS,
     *audit.ENDPOINTS,
     *qr.ENDPOINTS,
+    *health.ENDPOINTS,
 )
 
 ROUTES = tuple((endpoint.method, endpoint.path, _handler_of(endpoint)) for endpoint in ENDPOINTS)
@@ -69,6 +101,8 @@ PAGE_ROUTES = (
 
 def build_app(context: Context) -> Starlette:
     """The application; its lifespan runs the hub and the hourly tidying."""
+    context.store.measured = context.metrics.count_transaction
+    context.metrics.watch(context.hub.census)
     routes = []
     for method, path, handler in (*ROUTES, *PAGE_ROUTES):
         route = Route(path, handler, methods=[method])

@@ -21,6 +21,7 @@ from wgpy.errors import ConfigError, WgpyError
 
 if TYPE_CHECKING:
     from coordinator.client import AdminClient
+    from coordinator.logs import LogFormat
     from coordinator.serve import Started
 
 P = ParamSpec("P")
@@ -81,6 +82,7 @@ def coordinator() -> None:
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="An own certificate chain, PEM.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key, PEM.")
 @click.option("--new-epoch", is_flag=True, help="After a restored backup: all nodes take a full map.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
 @click.option("-v", "--verbose", is_flag=True, help="Log for debugging.")
 @one_line_errors
 def serve(
@@ -92,19 +94,21 @@ def serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     new_epoch: bool,
+    log_format: LogFormat,
     verbose: bool,
 ) -> None:
     """Run the coordinator in the foreground until SIGTERM or Ctrl-C."""
     from coordinator.identity import OwnCertificate  # noqa: PLC0415
     from coordinator.listen import ListenAddress  # noqa: PLC0415
-    from coordinator.serve import ServeOptions, configure_logging, serve  # noqa: PLC0415
+    from coordinator.logs import configure_logging  # noqa: PLC0415
+    from coordinator.serve import ServeOptions, serve  # noqa: PLC0415
 
     own = None
     if tls_cert is not None and tls_key is not None:
         own = OwnCertificate(tls_cert, tls_key)
     elif tls_cert is not None or tls_key is not None:
         raise ConfigError("--tls-cert and --tls-key go together: give both, or neither for a self-made leaf")
-    configure_logging(verbose)
+    configure_logging(log_format, verbose=verbose)
     options = ServeOptions(
         state_dir=state_dir or default_state_dir(),
         listen=None if listen_text is None else ListenAddress.parse(listen_text),

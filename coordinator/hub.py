@@ -16,6 +16,7 @@ from coordinator.auth import Bearer
 from coordinator.errors import Refusal
 from coordinator.feed import NetworkView
 from coordinator.identity import CoordinatorIdentity
+from coordinator.metrics import Census
 from coordinator.netmap import Changes
 from coordinator.presence import PresenceLane, Report, presence_line
 from coordinator.store.log import read_changes
@@ -35,6 +36,9 @@ from wgpy.mesh.frames import KEEPALIVE_INTERVAL, PresenceFrame, Since
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL = 2.0
+SILENCE = 3.5 * POLL_INTERVAL
+"""Seconds without an answer of the database after which this process says that it cannot work."""
+
 FLUSH_INTERVAL = 0.25
 IDLE_AGE = 300.0
 """Seconds after which a network that nobody watches is dropped from memory."""
@@ -118,6 +122,7 @@ class Hub:
         self._rung = anyio.Event()
         self._dirty = anyio.Event()
         self._closing = False
+        self._database_heard_at = clock()
         store.changed = self.ring
 
     # --- the loops ------------------------------------------------------------------------------------------
@@ -143,6 +148,16 @@ class Hub:
         for channel in self._channels.values():
             channel.wake()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the database was heard lately and we are not about to stop."""
+        return not self._closing and self._clock() < self._database_heard_at + SILENCE
+
+    def census(self) -> Census:
+        channels = self._channels.values()
+        streams = sum(len(watchers) for channel in channels for watchers in channel.watchers.values())
+        return Census(len(channels), streams, sum(len(channel.listeners) for channel in channels))
+
     async def _follow_bell(self) -> None:
         while True:
             await self._rung.wait()
@@ -165,6 +180,7 @@ class Hub:
                 revisions = await self._store.read(read_revisions, list(self._channels))
                 if not self._store.database.is_sqlite:  # there may be other processes
                     await self._learn_presence(now)
+                self._database_heard_at = now
             except Exception:
                 logger.exception("cannot read what other processes have written")
                 continue

@@ -11,7 +11,6 @@ import random
 import resource
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -237,15 +236,3 @@ def notify_systemd(state: str) -> None:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.connect("\0" + address[1:] if address.startswith("@") else address)
         notify.send(state.encode())
-
-
-def configure_logging(verbose: bool) -> None:
-    """To standard error. What strangers can cause is not worth a line: uvicorn speaks of errors alone."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    for name in ("uvicorn.error", "asyncio"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -11,6 +11,7 @@ from coordinator.addresses import RandomSource
 from coordinator.auth import SessionKeys
 from coordinator.hub import Hub
 from coordinator.identity import CoordinatorIdentity
+from coordinator.metrics import Metrics
 from coordinator.passwords import Passwords
 from coordinator.ratelimit import RateLimit
 from coordinator.store.store import Store
@@ -28,6 +29,7 @@ class Context:
     clock: Callable[[], float]
     limit: RateLimit = field(default_factory=RateLimit)
     passwords: Passwords = field(default_factory=Passwords)
+    metrics: Metrics = field(default_factory=Metrics)
     sign_ins: tuple[RateLimit, RateLimit] = field(default_factory=RateLimit.for_sign_in)
 
 
