@@ -172,6 +172,30 @@ def test_handshake_completes_at_the_responder_only_when_it_is_confirmed(
     assert at_bob.last_handshake_ns == WALL_NS
 
 
+def test_both_ends_learn_the_round_trip_from_the_handshake(alice: End, bob: End, peer: Peer) -> None:
+    alice.interface.initiate(peer, 0.0)
+    alice.interface.initiate(peer, 5.0)  # the first was lost: what answers the second is timed from it
+    bob.receive(alice.handshakes[1], None, 5.03)
+    (at_bob,) = bob.interface.peers.values()
+    alice.receive(bob.engine.told("begin_session")[0][1]["response"], peer.id, 5.06)
+    assert alice.interface.status(6.0)[0].rtt == pytest.approx(0.06)
+    assert at_bob.rtt is None
+    bob.work(at_bob, Work.CONFIRMED, 5.09, confirmed_index=101)
+    assert bob.interface.status(6.0)[0].rtt == pytest.approx(0.06)
+
+
+@pytest.mark.parametrize(("delay", "index"), [(1.01, 101), (0.06, 99)])
+def test_a_late_confirmation_or_another_sessions_says_nothing_of_the_round_trip(
+    alice: End, bob: End, peer: Peer, delay: float, index: int
+) -> None:
+    alice.interface.initiate(peer, 0.0)
+    bob.receive(alice.handshakes[0], None, 0.0)
+    (at_bob,) = bob.interface.peers.values()
+    bob.work(at_bob, Work.CONFIRMED, delay, confirmed_index=index)
+    assert at_bob.last_handshake_ns == WALL_NS
+    assert at_bob.rtt is None
+
+
 def test_no_chaining_key_or_ephemeral_is_left_after_the_session_began(
     alice: End, bob: End, peer: Peer
 ) -> None:

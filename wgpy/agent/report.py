@@ -12,7 +12,9 @@ from wgpy.protocol.interface import PeerStatus
 
 @dataclass(frozen=True, slots=True)
 class PeerReport:
-    """One peer. `path` is "direct" or "none", `latest_handshake` Unix seconds or None."""
+    """One peer. `path` is "direct" or "none", `latest_handshake` Unix seconds or None, `rtt_ms` as the last
+    handshake showed it, None: none did yet.
+    """
 
     id: str
     name: str
@@ -26,6 +28,7 @@ class PeerReport:
     tx_bytes: int
     online: bool | None
     refused: tuple[str, ...] = ()
+    rtt_ms: float | None = None
 
     @property
     def is_reachable(self) -> bool:
@@ -110,6 +113,7 @@ def describe_peer(facts: PeerFacts, coordinator_is_up: bool, wall_clock: float) 
         tx_bytes=0 if status is None else status.tx_bytes,
         online=facts.presence.online if facts.presence is not None and coordinator_is_up else None,
         refused=tuple(facts.refused),
+        rtt_ms=None if status is None or status.rtt is None else round(status.rtt * 1000, 2),
     )
 
 

@@ -18,6 +18,7 @@ from wgpy.errors import WgpyError
 
 WATCH_INTERVAL: Final = 1.0
 """Seconds."""
+HEADER: Final = ("PEER", "ADDRESS", "PATH", "RTT", "HANDSHAKE", "RECEIVED", "SENT", "ENDPOINT", "")
 
 
 @click.command()
@@ -79,12 +80,12 @@ def render(report: dict[str, Any]) -> str:
     rows = [_row(peer, now) for peer in report["peers"]]
     if not rows:
         return "\n".join([*lines, "  peers        none yet: make a token for another host"])
-    table = [("PEER", "ADDRESS", "PATH", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT", ""), *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(7)]
+    table = [HEADER, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(HEADER) - 1)]
     lines.append("")
     for row in table:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        lines.append(("  " + "  ".join([*cells, row[7]])).rstrip())
+        lines.append(("  " + "  ".join([*cells, row[-1]])).rstrip())
     return "\n".join(lines)
 
 
@@ -102,12 +103,20 @@ def _row(peer: dict[str, Any], now: float) -> tuple[str, ...]:
         peer["name"],
         ", ".join(peer["addresses"]) or "-",
         peer["path"],
-        peer["endpoint"] or "-",
+        describe_rtt(peer.get("rtt_ms")),
         age,
         describe_size(peer["rx_bytes"]),
         describe_size(peer["tx_bytes"]),
+        peer["endpoint"] or "-",
         "; ".join(notes),
     )
+
+
+def describe_rtt(milliseconds: float | None) -> str:
+    """`0.34 ms`, `34 ms`; `-` while it is not known."""
+    if milliseconds is None:
+        return "-"
+    return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.2g} ms"
 
 
 def describe_size(octets: int) -> str:

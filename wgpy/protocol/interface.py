@@ -53,6 +53,8 @@ class PeerStatus:
     """Seconds, 0: off."""
     allowed_ips: Sequence[Prefix]
     protocol_version: int = 1
+    rtt: float | None = None
+    """Seconds, as the last handshake showed it; None: none did yet."""
 
 
 class Interface:
@@ -114,6 +116,7 @@ class Interface:
                 tx_bytes=snapshot.tx_bytes if snapshot else 0,
                 persistent_keepalive=peer.persistent_keepalive,
                 allowed_ips=self._local.engine.allowed_ips(peer.id),
+                rtt=peer.rtt,
             )
             for peer in self._peers.values()
         ]

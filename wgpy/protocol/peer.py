@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 AGENT_INITIATION_PRECEDENCE = 1.0
 """Between two agents, seconds for which the smaller static key's own initiation goes before the other's."""
+CONFIRMATION_TIME = 1.0
+"""Seconds after our response within which the first packet under its keys is taken for the keepalive that
+answers it at once; later, that one was lost, and the time says nothing of the path."""
 
 
 @dataclass(slots=True)
@@ -52,6 +55,9 @@ class Peer:
         """Both ends run our agent: mesh rules of simultaneous initiation hold."""
         self.last_handshake_ns = 0
         """Unix time at which a handshake was last completed; 0: never."""
+        self.rtt: float | None = None
+        """Seconds from our message of a handshake to what answered it, when that was last seen: the round
+        trip, and both ends' work on it. None: not yet."""
         self.handshake = Handshake(public_key)
         self.cookies = CookieGenerator(bytes(public_key))
         self.timers = Timers(local.rng)
@@ -59,6 +65,8 @@ class Peer:
         self._last_timestamp: bytes | None = None
         self._watched = Fact(0)
         self._took_precedence = False
+        self._responded: tuple[int, float] | None = None
+        """The local index of the session that our last response began, and when."""
         self.handshake.precompute_static_static(local.identity)
 
     def __repr__(self) -> str:
@@ -173,11 +181,14 @@ class Peer:
         message = parse_response_untrusted(event.data)
         self.handshake.consume_response_untrusted(message, self._local.identity)
         self._local.engine.handshake_accepted(self.id, event.origin, len(event.data), event.seq)
+        if self.handshake.initiation_created_at is not None:
+            self.rtt = now - self.handshake.initiation_created_at
         self._begin_session(None, now)
         self._handshake_complete()
 
     def _begin_session(self, response: bytes | None, now: float) -> None:
         session = self.handshake.begin_session()
+        self._responded = None if session.is_initiator else (session.local_index, now)
         self._local.engine.begin_session(
             self.id,
             local_index=session.local_index,
@@ -195,6 +206,14 @@ class Peer:
         self.timers.handshake_complete()
         logger.debug("%s: handshake complete", self.public_key.short)
 
+    def _measure_confirmation(self, confirmed_index: int | None, now: float) -> None:
+        """The initiator confirms with what it has, or with a keepalive, as soon as it has our response."""
+        if self._responded is not None:
+            index, responded_at = self._responded
+            if index == confirmed_index and now - responded_at <= CONFIRMATION_TIME:
+                self.rtt = now - responded_at
+            self._responded = None
+
     # --- what the engine wants ---
 
     def handle_work(self, work: PeerWork, now: float) -> None:
@@ -203,6 +222,7 @@ class Peer:
             self.endpoint = work.endpoint
         if work.bits & Work.CONFIRMED:
             self._handshake_complete()
+            self._measure_confirmation(work.confirmed_index, now)
         if work.bits & Work.FACT:
             self._watched = Fact(0)
         if work.bits & (Work.REKEY_SEND | Work.REKEY_RECEIVE):
