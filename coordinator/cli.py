@@ -6,62 +6,31 @@ What is heavy is imported inside the commands: `wgpy --help` must not wait for S
 from __future__ import annotations
 
 import functools
-import json
 import os
 import shlex
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from coordinator.state_dir import ENVIRONMENT, StateDir, default_state_dir
+from coordinator.cli_backup import backup, restore
+from coordinator.command import (
+    client_of,
+    database_option,
+    json_option,
+    one_line_errors,
+    print_json,
+    print_table,
+    state_dir_option,
+)
+from coordinator.state_dir import ENVIRONMENT, default_state_dir
 from wgpy.addresses import parse_prefix
-from wgpy.errors import ConfigError, WgpyError
+from wgpy.errors import ConfigError
 
 if TYPE_CHECKING:
     from coordinator.client import AdminClient
     from coordinator.logs import LogFormat
     from coordinator.serve import Started
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-class Failure(click.ClickException):
-    """An error as one line, with its own exit code."""
-
-    def __init__(self, error: WgpyError) -> None:
-        super().__init__(str(error))
-        self.exit_code = error.exit_code  # type: ignore[misc]
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"wgpy coordinator: {self.message}", file=file, err=file is None)
-
-
-def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return command(*args, **kwargs)
-        except WgpyError as error:
-            raise Failure(error) from None
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0] in ("wgpy", "coordinator"):
-                raise
-            missing = f"this needs {error.name}, which is not installed: pip install 'wgpy[coordinator]'"
-            raise Failure(WgpyError(missing)) from None
-
-    return run
-
-
-state_dir_option = click.option(
-    "--state-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar=ENVIRONMENT,
-    help="Where the coordinator keeps its database, keys and admin.json.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 @click.group(name="coordinator")
@@ -69,16 +38,15 @@ def coordinator() -> None:
     """Run and administer a coordinator, the server that makes hosts one mesh."""
 
 
+coordinator.add_command(backup)
+coordinator.add_command(restore)
+
+
 @coordinator.command()
 @state_dir_option
 @click.option("--listen", "listen_text", metavar="ADDR:PORT", help="Default: port 443 if allowed, else 8443.")
 @click.option("--url", "urls", multiple=True, metavar="URL", help="How nodes reach it; may be repeated.")
-@click.option(
-    "--database",
-    metavar="URL",
-    envvar="WGPY_COORDINATOR_DATABASE",
-    help="postgresql://USER@HOST/NAME; default: SQLite in the state directory.",
-)
+@database_option
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="An own certificate chain, PEM.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key, PEM.")
 @click.option("--new-epoch", is_flag=True, help="After a restored backup: all nodes take a full map.")
@@ -147,11 +115,11 @@ def setup_link(person: str | None, state_dir: Path | None, as_json: bool) -> Non
 
     It is good once, for a day. Whoever owns the coordinator's host gets in again with it.
     """
-    with _client(state_dir) as client:
+    with client_of(state_dir) as client:
         made = client.call("POST", "setup-links", body={"person": person})
         url = made["url"]
     if as_json:
-        _print_json(made)
+        print_json(made)
         return
     whose = f"{made['person']}'s password" if made["person"] else "the first admin"
     click.echo(f"For {whose}, once, within a day:", err=True)
@@ -159,22 +127,6 @@ def setup_link(person: str | None, state_dir: Path | None, as_json: bool) -> Non
 
 
 # --- networks ---
-
-
-def _client(state_dir: Path | None) -> AdminClient:
-    from coordinator.client import open_client  # noqa: PLC0415
-
-    return open_client(StateDir(state_dir or default_state_dir()))
-
-
-def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2))
-
-
-def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    for row in [header, *rows]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 @coordinator.group()
@@ -202,10 +154,10 @@ def create_network(
     """Make a network. A family that no --cidr names gets a private range of its own."""
     body: dict[str, object] = {"name": name, "ranges": [str(parse_prefix(text)) for text in cidrs]}
     body |= {key: value for key, value in (("mtu", mtu), ("keepalive", keepalive)) if value is not None}
-    with _client(state_dir) as client:
+    with client_of(state_dir) as client:
         made = client.call("POST", "networks", body=body)
     if as_json:
-        _print_json(made)
+        print_json(made)
         return
     click.echo(f"network {made['name']}: {', '.join(made['ranges'])}")
     click.echo(f"Next: wgpy coordinator token create {made['name']}", err=True)
@@ -217,13 +169,13 @@ def create_network(
 @one_line_errors
 def list_networks(state_dir: Path | None, as_json: bool) -> None:
     """All networks."""
-    with _client(state_dir) as client:
+    with client_of(state_dir) as client:
         found = client.call("GET", "networks")["networks"]
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     rows = [(row["name"], str(row["nodes"]), ", ".join(row["ranges"])) for row in found]
-    _print_table(("NAME", "NODES", "RANGES"), rows)
+    print_table(("NAME", "NODES", "RANGES"), rows)
 
 
 @network.command("show")
@@ -233,10 +185,10 @@ def list_networks(state_dir: Path | None, as_json: bool) -> None:
 @one_line_errors
 def show_network(name: str, state_dir: Path | None, as_json: bool) -> None:
     """One network and how it stands."""
-    with _client(state_dir) as client:
+    with client_of(state_dir) as client:
         row = client.call("GET", "networks", name)
     if as_json:
-        _print_json(row)
+        print_json(row)
         return
     for label, value in (
         ("name", row["name"]),
@@ -260,12 +212,12 @@ def show_network(name: str, state_dir: Path | None, as_json: bool) -> None:
 @one_line_errors
 def delete_network(name: str, yes: bool, state_dir: Path | None, as_json: bool) -> None:
     """Delete a network: its nodes are removed and forget it."""
-    with _client(state_dir) as client:
+    with client_of(state_dir) as client:
         row = client.call("GET", "networks", name)
         if not yes:
             click.confirm(f"Delete {row['name']} and remove its {row['nodes']} nodes?", abort=True, err=True)
         gone = client.call("DELETE", "networks", row["id"])
-    _print_json(gone) if as_json else click.echo(f"deleted {gone['name']}, {gone['nodes']} nodes removed")
+    print_json(gone) if as_json else click.echo(f"deleted {gone['name']}, {gone['nodes']} nodes removed")
 
 
 # --- tokens ---
@@ -314,10 +266,10 @@ def _only_network(client: AdminClient, name: str | None) -> str:
 def create_token(network: str | None, uses: int, expires: str, state_dir: Path | None, as_json: bool) -> None:
     """Make a token and print it, alone, on standard output. It is shown this once."""
     body: dict[str, object] = {"uses": uses, "expires_in": _parse_age(expires)}
-    with _client(state_dir) as client:
+    with client_of(state_dir) as client:
         made = client.call("POST", "networks", _only_network(client, network), "tokens", body=body)
     if as_json:
-        _print_json(made)
+        print_json(made)
         return
     how_often = "any number of hosts" if uses == 0 else "one host" if uses == 1 else f"{uses} hosts"
     click.echo(f"For {how_often} within {expires}, on the host that joins {made['network']}:", err=True)
@@ -334,17 +286,17 @@ def list_tokens(network: str | None, state_dir: Path | None, as_json: bool) -> N
     """The tokens of a network, without their secrets."""
     import time  # noqa: PLC0415
 
-    with _client(state_dir) as client:
+    with client_of(state_dir) as client:
         found = client.call("GET", "networks", _only_network(client, network), "tokens")["tokens"]
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     now = time.time()
     rows = []
     for row in found:
         left = _shown_age(row["expires_at"] - now) if row["expires_at"] > now else "-"
         rows.append((row["id"], row["state"], f"{row['uses']}/{row['uses_allowed'] or '∞'}", left))
-    _print_table(("ID", "STATE", "USES", "EXPIRES IN"), rows)
+    print_table(("ID", "STATE", "USES", "EXPIRES IN"), rows)
 
 
 @token.command("revoke")
@@ -355,9 +307,9 @@ def list_tokens(network: str | None, state_dir: Path | None, as_json: bool) -> N
 @one_line_errors
 def revoke_token(token_id: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Take a token back: it admits nobody any more. Nodes that joined by it stay."""
-    with _client(state_dir) as client:
+    with client_of(state_dir) as client:
         gone = client.call("DELETE", "networks", _only_network(client, network), "tokens", token_id)
-    _print_json(gone) if as_json else click.echo(f"token {gone['id']} is revoked")
+    print_json(gone) if as_json else click.echo(f"token {gone['id']} is revoked")
 
 
 # --- nodes ---
@@ -375,10 +327,10 @@ def node() -> None:
 @one_line_errors
 def list_nodes(network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """The nodes of a network."""
-    with _client(state_dir) as client:
+    with client_of(state_dir) as client:
         found = client.call("GET", "networks", _only_network(client, network), "nodes")["nodes"]
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     rows = [
         (
@@ -389,7 +341,7 @@ def list_nodes(network: str | None, state_dir: Path | None, as_json: bool) -> No
         )
         for row in found
     ]
-    _print_table(("NAME", "ADDRESSES", "STATE", "WIREGUARD KEY"), rows)
+    print_table(("NAME", "ADDRESSES", "STATE", "WIREGUARD KEY"), rows)
 
 
 @node.command("show")
@@ -400,10 +352,10 @@ def list_nodes(network: str | None, state_dir: Path | None, as_json: bool) -> No
 @one_line_errors
 def show_node(name: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """One node, by name or id."""
-    with _client(state_dir) as client:
+    with client_of(state_dir) as client:
         row = client.call("GET", "networks", _only_network(client, network), "nodes", name)
     if as_json:
-        _print_json(row)
+        print_json(row)
         return
     for label, value in (
         ("name", row["name"]),
@@ -426,6 +378,6 @@ def show_node(name: str, network: str | None, state_dir: Path | None, as_json: b
 @one_line_errors
 def remove_node(name: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Remove a node, by name or id: it forgets the network, and the others forget it."""
-    with _client(state_dir) as client:
+    with client_of(state_dir) as client:
         gone = client.call("DELETE", "networks", _only_network(client, network), "nodes", name)
-    _print_json(gone) if as_json else click.echo(f"removed {gone['name']}")
+    print_json(gone) if as_json else click.echo(f"removed {gone['name']}")

@@ -48,7 +48,7 @@ class WrappingKey(Secret):
 def open_key_file(path: Path, *, make: bool) -> WrappingKey:
     """Read the key file; write a new one if there is none and `make` says so. Raises StateError."""
     if make and not path.exists():
-        _write_key_file(path)
+        write_key_file(path, os.urandom(32))
     try:
         mode = path.stat().st_mode
         data = path.read_bytes()
@@ -65,13 +65,15 @@ def open_key_file(path: Path, *, make: bool) -> WrappingKey:
     return WrappingKey(data)
 
 
-def _write_key_file(path: Path) -> None:
-    """Whole or not at all, on the disk before any secret is wrapped by it; the first of two wins."""
+def write_key_file(path: Path, key: bytes) -> None:
+    """Whole or not at all, on the disk before any secret is wrapped by it; the first of two wins. Raises
+    StateError.
+    """
     temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}")
     try:
         descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(32))
+            file.write(key)
             file.flush()
             os.fsync(file.fileno())
         try:
@@ -107,6 +109,11 @@ def load_secrets(
         if name not in wrapped:
             with contextlib.suppress(IntegrityError):  # another process made it first: theirs counts
                 database.write(_insert_wrapped, name, key.wrap(name, make()), now)
+    return check_key(database, key, key_file)
+
+
+def check_key(database: Database, key: WrappingKey, key_file: Path) -> dict[str, bytes]:
+    """All secrets of the database, which this key has to open. Raises StateError."""
     opened = {}
     for name, box in database.read(_read_wrapped).items():
         secret = key.unwrap(name, box)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -114,12 +115,6 @@ def _first_line(error: DBAPIError) -> str:
 
 
 def _open_sqlite(url: URL) -> tuple[Engine, Engine]:
-    path = Path(str(url.database))
-    if not path.exists():
-        try:  # made here, so that neither it nor its -wal and -shm are ever readable by others
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        except OSError as error:
-            raise StateError(f"cannot make the database {path}: {error.strerror}") from None
     writer = create_engine(
         url, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=60, hide_parameters=True
     )
@@ -128,7 +123,17 @@ def _open_sqlite(url: URL) -> tuple[Engine, Engine]:
     )
     for engine, begin, query_only in ((writer, "BEGIN IMMEDIATE", False), (reader, "BEGIN", True)):
         _prepare_sqlite(engine, begin, query_only)
+        event.listen(engine, "do_connect", partial(_make_file, Path(str(url.database))))
     return writer, reader
+
+
+def _make_file(path: Path, *_: object) -> None:
+    """Made here, so that neither it nor its -wal and -shm are ever readable by others."""
+    if not path.exists():
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise StateError(f"cannot make the database {path}: {error.strerror}") from None
 
 
 def _prepare_sqlite(engine: Engine, begin: str, query_only: bool) -> None:

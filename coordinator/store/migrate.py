@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, insert, inspect, select, text
@@ -23,25 +24,31 @@ _LOCK: Final = 0x77677079
 """The advisory lock that keeps two processes from migrating one PostgreSQL database at once ("wgpy")."""
 
 
-def migrate(database: Database, epoch: str, now: float) -> str | None:
+def migrate(
+    database: Database, epoch: str, now: float, then: Callable[[Connection], None] | None = None
+) -> str | None:
     """Make or upgrade the schema → the revision it came from, None when nothing had to be done.
 
-    `epoch` is that of a database made now. Raises StateError for one that a newer version made.
+    `epoch` is that of a database made now; `then` runs at the end of the transaction. Raises StateError for
+    one that a newer version made.
     """
     with database.connect() as connection, connection.begin():
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        before = _read_version(connection)
+        before = read_version(connection)
         if before == HEAD:
             return None
         _upgrade(connection, database.shown)
         if connection.execute(select(meta.c.id)).one_or_none() is None:
             connection.execute(insert(meta).values(id=1, epoch=epoch, urls=[], created_at=now))
+        if then is not None:
+            then(connection)
     logger.info("database schema: %s → %s", before or "none", HEAD)
     return before or "none"
 
 
-def _read_version(connection: Connection) -> str | None:
+def read_version(connection: Connection) -> str | None:
+    """The schema's revision; None where there is none."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     version: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

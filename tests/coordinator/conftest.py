@@ -69,14 +69,25 @@ def sqlite_database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-@pytest.fixture
-def postgres_database(postgres_server: str) -> Iterator[Database]:
+def _made_postgres(server: str) -> Database:
     import psycopg  # noqa: PLC0415
 
     name = f"wgpy_{os.urandom(6).hex()}"
-    with psycopg.connect(postgres_server.replace("%s", "postgres"), autocommit=True) as connection:
+    with psycopg.connect(server.replace("%s", "postgres"), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
-    database = Database(parse_database_url(postgres_server.replace("%s", name)))
+    return Database(parse_database_url(server.replace("%s", name)))
+
+
+@pytest.fixture
+def postgres_database(postgres_server: str) -> Iterator[Database]:
+    database = _made_postgres(postgres_server)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def another_postgres_database(postgres_server: str) -> Iterator[Database]:
+    database = _made_postgres(postgres_server)
     yield database
     database.close()
 

@@ -1,0 +1,78 @@
+"""What every command of `wgpy coordinator` is made of: options, errors as one line, the client, tables."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import click
+
+from coordinator.state_dir import ENVIRONMENT, StateDir, default_state_dir
+from wgpy.errors import WgpyError
+
+if TYPE_CHECKING:
+    from coordinator.client import AdminClient
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Failure(click.ClickException):
+    """An error as one line, with its own exit code."""
+
+    def __init__(self, error: WgpyError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code  # type: ignore[misc]
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"wgpy coordinator: {self.message}", file=file, err=file is None)
+
+
+def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except WgpyError as error:
+            raise Failure(error) from None
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] in ("wgpy", "coordinator"):
+                raise
+            missing = f"this needs {error.name}, which is not installed: pip install 'wgpy[coordinator]'"
+            raise Failure(WgpyError(missing)) from None
+
+    return run
+
+
+state_dir_option = click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar=ENVIRONMENT,
+    help="Where the coordinator keeps its database, keys and admin.json.",
+)
+database_option = click.option(
+    "--database",
+    metavar="URL",
+    envvar="WGPY_COORDINATOR_DATABASE",
+    help="postgresql://USER@HOST/NAME; default: SQLite in the state directory.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def client_of(state_dir: Path | None) -> AdminClient:
+    from coordinator.client import open_client  # noqa: PLC0415
+
+    return open_client(StateDir(state_dir or default_state_dir()))
+
+
+def print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    for row in [header, *rows]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
