@@ -127,7 +127,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--only", action="append", metavar="NAME",
-        help=f"contenders whose name has NAME in it; of: {', '.join(KNOWN)}",
+        help=f"this contender, or those whose name has NAME in it; of: {', '.join(KNOWN)}",
     )  # fmt: skip
 
 
@@ -135,7 +135,8 @@ def choose(only: list[str] | None, results: Results, *, without_plain: bool = Fa
     """Those asked for that can be had. `results` learns their versions and why others were left out."""
     chosen = []
     for name, make in KNOWN.items():
-        if (without_plain and name == PLAIN) or (only and not any(part in name for part in only)):
+        is_wanted = not only or any(part == name if part in KNOWN else part in name for part in only)
+        if (without_plain and name == PLAIN) or not is_wanted:
             continue
         try:
             contender = make()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.paths import Cable, Load, udp_load
+from benchmarks.paths import Cable, Load, build_udp_load, udp_load
 from tests.netns.hosts import Host, Lab
 from tests.netns.processes import HostFailure
 
@@ -15,6 +18,16 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo is not installed"),
 ]
+
+_RECEIVE = """
+import socket
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind(("0.0.0.0", 5204))
+print("ready", flush=True)
+while True:
+    data, address = sock.recvfrom(100)
+    print(address[0], data.hex(), flush=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +65,26 @@ def test_what_nobody_receives_is_lost(ends: tuple[Host, Host]) -> None:
     assert trial.sent > 0
     assert trial.received == 0
     assert not trial.is_loss_free
+
+
+def test_a_flood_comes_at_the_rate_asked_from_all_addresses(ends: tuple[Host, Host]) -> None:
+    near, far = ends
+    near.ip("link set lo up", "route add local 198.18.0.0/15 dev lo")
+    far.ip(f"route add 198.18.0.0/15 via {near.ipv4}")
+    receiver = far.start(sys.executable, "-c", _RECEIVE, log="receive")
+    receiver.wait_text("ready\n")
+    datagrams = b"".join(bytes([0, size]) + bytes([size]) * size for size in (1, 2, 3))
+    done = subprocess.run(
+        [build_udp_load().with_name("udp-flood"), f"/proc/{near.pid}/ns/net", str(far.ipv4), "5204",
+         "198.18.0.1", "100", "1000", "0.5"],
+        input=datagrams, capture_output=True, check=True, timeout=30,
+    )  # fmt: skip
+    sent = json.loads(done.stdout)["sent"]
+    assert 100 < sent <= 500
+    receiver.wait_for(lambda text: text.count("\n") == sent + 1, "all of them")
+    lines = [line.split() for line in receiver.text().splitlines()[1:]]
+    assert len({source for source, _ in lines}) == 100
+    assert {data for _, data in lines} == {"01", "0202", "030303"}
 
 
 def test_what_makes_no_sense_is_refused_in_one_line(ends: tuple[Host, Host]) -> None:

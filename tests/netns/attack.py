@@ -31,14 +31,24 @@ def initiations(public: bytes, rng: random.Random) -> Iterator[bytes]:
         yield generator.add_macs(body, 0.0)
 
 
-def others(replays: list[bytes], rng: random.Random) -> Iterator[bytes]:
-    while True:
-        yield rng.randbytes(rng.randrange(1400))
-        yield bytes([rng.choice([1, 2, 3, 4]), 0, 0, 0]) + rng.randbytes(rng.randrange(200))
-        yield struct.pack("<II", 3, rng.getrandbits(32)) + rng.randbytes(56)
-        yield struct.pack("<IIQ", 4, rng.getrandbits(32), 0) + rng.randbytes(1024)
-        if replays:
-            yield rng.choice(replays)
+def kinds(key: str, rng: random.Random) -> dict[str, Iterator[bytes]]:
+    """Datagrams of each kind that a stranger can make who knows our public key, without end."""
+
+    def numbered(kind: int, size: int) -> Iterator[bytes]:
+        while True:
+            yield struct.pack("<II", kind, rng.getrandbits(32)) + rng.randbytes(size - 8)
+
+    def garbage() -> Iterator[bytes]:
+        while True:
+            yield rng.randbytes(rng.randrange(1, 1400))
+            yield bytes([rng.choice([1, 2, 3, 4]), 0, 0, 0]) + rng.randbytes(rng.randrange(200))
+
+    return {
+        "initiations": initiations(base64.b64decode(key), rng),
+        "garbage": garbage(),
+        "cookie replies": numbered(3, 64),
+        "unknown indices": numbered(4, 1040),
+    }
 
 
 def main() -> None:
@@ -50,10 +60,11 @@ def main() -> None:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind((str(IPv4Address("198.18.0.1") + number * 7), 0))
         sources.append(sock)
-    public = base64.b64decode(key)
     # Made beforehand, so that sending is all there is to do.
-    prepared = list(itertools.islice(initiations(public, rng), 4 * INITIATIONS))
-    noise = list(itertools.islice(others(replays, rng), 4 * OTHERS))
+    made = kinds(key, rng)
+    prepared = list(itertools.islice(made.pop("initiations"), 4 * INITIATIONS))
+    noise = [datagram for each in made.values() for datagram in itertools.islice(each, OTHERS)]
+    noise += rng.choices(replays, k=OTHERS) if replays else []
     print("ready", flush=True)
     while True:
         for message in rng.sample(prepared, INITIATIONS) + rng.sample(noise, OTHERS):

@@ -9,7 +9,6 @@
 
 mod receive;
 mod send;
-mod socket;
 
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -17,6 +16,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
+
+use udp_load::socket;
 
 const PORT: u16 = 5203;
 
@@ -61,9 +62,18 @@ fn run(words: &[String]) -> Result<String, String> {
         ));
     }
     // A socket stays in the namespace it was made in.
-    let receiving = socket::enter(&words[1]).and_then(|()| socket::receiver(&trial, PORT));
+    let receiving =
+        socket::enter(&words[1]).and_then(|()| socket::receiver(trial.address, PORT, trial.segments));
     let receiving = receiving.map_err(|error| format!("{}: {error}", words[1]))?;
-    let sending = socket::enter(&words[0]).and_then(|()| socket::sender(&trial, PORT));
+    let sending = socket::enter(&words[0])
+        .and_then(|()| socket::sender(trial.address, trial.size, trial.segments))
+        .and_then(|socket| {
+            // Unless several addresses take turns.
+            if trial.spread == 1 {
+                socket::connect(&socket, trial.address, PORT)?;
+            }
+            Ok(socket)
+        });
     let sending = sending.map_err(|error| format!("{}: {error}", words[0]))?;
     let receiver = {
         let trial = Arc::clone(&trial);

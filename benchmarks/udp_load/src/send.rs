@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{Trial, socket};
+use udp_load::socket;
+
+use crate::Trial;
 
 /// Each datagram begins with its number.
 pub const SEQUENCE_SIZE: usize = 8;

@@ -5,8 +5,6 @@ use std::mem::{size_of, zeroed};
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use crate::Trial;
-
 /// What one send may carry: an IPv4 datagram's most.
 pub const LARGEST_SEND: usize = 65507;
 const BUFFER: libc::c_int = 16 << 20;
@@ -37,8 +35,8 @@ fn set<T>(socket: &OwnedFd, level: libc::c_int, option: libc::c_int, value: &T) 
     .map(drop)
 }
 
-fn open(trial: &Trial) -> Result<OwnedFd> {
-    let family = if trial.address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+fn open(address: IpAddr) -> Result<OwnedFd> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no memory is passed; the descriptor is new and ours.
     Ok(unsafe {
         OwnedFd::from_raw_fd(check(libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0))?)
@@ -78,33 +76,43 @@ pub fn name(address: IpAddr, port: u16) -> (libc::sockaddr_storage, libc::sockle
     (storage, length as libc::socklen_t)
 }
 
+/// All addresses of the family of `address`.
+fn any(address: IpAddr) -> IpAddr {
+    if address.is_ipv4() { [0u8; 4].into() } else { [0u8; 16].into() }
+}
+
+fn bind(socket: &OwnedFd, address: IpAddr, port: u16) -> Result<()> {
+    let (address, length) = name(address, port);
+    // SAFETY: the address is readable for the length given.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) }).map(drop)
+}
+
 /// Bound to all addresses; with UDP_GRO when the sender joins datagrams, as programs do that use the one and the other.
-pub fn receiver(trial: &Trial, port: u16) -> Result<OwnedFd> {
-    let socket = open(trial)?;
+pub fn receiver(address: IpAddr, port: u16, segments: usize) -> Result<OwnedFd> {
+    let socket = open(address)?;
     set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &BUFFER)?;
     let timeout = libc::timeval { tv_sec: 0, tv_usec: RECEIVE_TIMEOUT_MICROSECONDS };
     set(&socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &timeout)?;
-    if trial.segments > 1 {
+    if segments > 1 {
         set(&socket, libc::SOL_UDP, libc::UDP_GRO, &1)?;
     }
-    let any: IpAddr = if trial.address.is_ipv4() { [0u8; 4].into() } else { [0u8; 16].into() };
-    let (address, length) = name(any, port);
-    // SAFETY: the address is readable for the length given.
-    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
+    bind(&socket, any(address), port)?;
     Ok(socket)
 }
 
-/// Connected, unless several addresses take turns.
-pub fn sender(trial: &Trial, port: u16) -> Result<OwnedFd> {
-    let socket = open(trial)?;
+/// Joins `segments` datagrams of `size` in each send.
+pub fn sender(address: IpAddr, size: usize, segments: usize) -> Result<OwnedFd> {
+    let socket = open(address)?;
     set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &BUFFER)?;
-    if trial.segments > 1 {
-        set(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, &(trial.size as libc::c_int))?;
-    }
-    if trial.spread == 1 {
-        let (address, length) = name(trial.address, port);
-        // SAFETY: the address is readable for the length given.
-        check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
+    if segments > 1 {
+        set(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, &(size as libc::c_int))?;
     }
     Ok(socket)
+}
+
+/// What the socket sends goes there, and errors that come back are told.
+pub fn connect(socket: &OwnedFd, address: IpAddr, port: u16) -> Result<()> {
+    let (address, length) = name(address, port);
+    // SAFETY: the address is readable for the length given.
+    check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length) }).map(drop)
 }
