@@ -223,9 +223,7 @@ def _take_rows(copy: Database, connection: Connection) -> None:
     copy.read(_stream_rows, connection)
     for table in metadata.sorted_tables:
         counter = table.autoincrement_column
-        if (
-            counter is not None and connection.dialect.name == "postgresql"
-        ):  # it counts on from what was copied
+        if counter is not None and connection.dialect.name == "postgresql":  # SQLite counts on by itself
             connection.execute(
                 select(
                     func.setval(

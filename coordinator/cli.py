@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from coordinator.cli_audit import audit
 from coordinator.cli_backup import backup, restore
 from coordinator.command import (
     client_of,
@@ -38,6 +39,7 @@ def coordinator() -> None:
     """Run and administer a coordinator, the server that makes hosts one mesh."""
 
 
+coordinator.add_command(audit)
 coordinator.add_command(backup)
 coordinator.add_command(restore)
 

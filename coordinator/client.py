@@ -7,9 +7,10 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from coordinator.state_dir import AdminFile, StateDir
 from wgpy.errors import CoordinatorError, InvalidMessage, StateError
@@ -62,7 +63,9 @@ class AdminClient:
 
     def _check_identity(self) -> None:
         certificate = self._connection.sock.getpeercert(binary_form=True) or b""
-        status, body = self._exchange("GET", "/v1/identity", None, {})
+        self._connection.request("GET", "/v1/identity")
+        response = self._connection.getresponse()
+        status, body = response.status, response.read(MAX_ANSWER_SIZE)
         try:
             identity = Identity.from_json(decode_json(body, MAX_ANSWER_SIZE))
             leaf = leaf_hash_untrusted(certificate)
@@ -79,34 +82,64 @@ class AdminClient:
                 code="identity_mismatch",
             )
 
-    def _exchange(
-        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
-    ) -> tuple[int, bytes]:
-        self._connection.request(method, path, body, headers)
-        response = self._connection.getresponse()
-        return response.status, response.read(MAX_ANSWER_SIZE)
+    def _ask(
+        self, method: str, target: str, body: bytes | None, headers: dict[str, str]
+    ) -> http.client.HTTPResponse:
+        self._connection.request(
+            method, target, body, headers | {"Authorization": f"Bearer {self._admin.key}"}
+        )
+        return self._connection.getresponse()
 
-    def call(self, method: str, *path: str, body: dict[str, object] | None = None) -> Any:
+    def call(
+        self,
+        method: str,
+        *path: str,
+        body: dict[str, object] | None = None,
+        query: Mapping[str, str | int | None] = {},
+    ) -> Any:
         """One request below /v1/admin; `path` are its parts → the JSON of the answer.
 
         Raises CoordinatorError with what the coordinator says, when it refuses.
         """
-        target = "/".join(["/v1/admin", *(quote(part, safe="") for part in path)])
-        headers = {"Authorization": f"Bearer {self._admin.key}", "Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         try:
-            status, answer = self._exchange(method, target, data, headers)
+            response = self._ask(method, _target(path, query), data, headers)
+            status, answer = response.status, response.read(MAX_ANSWER_SIZE)
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from None
-        try:
-            value = decode_json(answer, MAX_ANSWER_SIZE)
-        except MalformedMessage:
-            value = None
+        value = _json_or_none(answer)
         if 200 <= status < 300 and value is not None:
             return value
+        raise self._refused(status, value)
+
+    def download(self, *path: str, query: Mapping[str, str | int | None] = {}) -> Iterator[bytes]:
+        """The answer of a GET below /v1/admin as it comes in, however long it is. Raises CoordinatorError."""
+        try:
+            response = self._ask("GET", _target(path, query), None, {})
+            if response.status != 200:
+                raise self._refused(response.status, _json_or_none(response.read(MAX_ANSWER_SIZE)))
+            while piece := response.read(64 * 1024):
+                yield piece
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from None
+
+    def _refused(self, status: int, value: object) -> CoordinatorError:
         problem = value if isinstance(value, dict) else {}
         detail = str(problem.get("detail", f"it answered HTTP {status}"))
-        raise CoordinatorError(detail, code=str(problem.get("code", "")), status=status)
+        return CoordinatorError(detail, code=str(problem.get("code", "")), status=status)
+
+
+def _target(path: tuple[str, ...], query: Mapping[str, str | int | None]) -> str:
+    asked = urlencode({name: value for name, value in query.items() if value is not None})
+    return "/".join(["/v1/admin", *(quote(part, safe="") for part in path)]) + (f"?{asked}" if asked else "")
+
+
+def _json_or_none(data: bytes) -> object:
+    try:
+        return decode_json(data, MAX_ANSWER_SIZE)
+    except MalformedMessage:
+        return None
 
 
 def open_client(state: StateDir) -> AdminClient:

@@ -68,6 +68,29 @@ class RateLimit:
         return len(self._sources)
 
 
+class Sample:
+    """Which of many events of one kind are told of, so that strangers cannot fill what is told. Pure.
+
+    `note` gives how many there were since the last that was told, this one included; 0: do not tell.
+    """
+
+    def __init__(self, limit: RateLimit) -> None:
+        self._limit = limit
+        self._untold = 0
+
+    def note(self, source: str, now: float) -> int:
+        self._untold += 1
+        if self._limit.take(source, now):
+            return 0
+        told, self._untold = self._untold, 0
+        return told
+
+    @classmethod
+    def of_failed_sign_ins(cls) -> Sample:
+        """Five from one address and then one in five minutes; of all addresses 3,000 a day."""
+        return cls(RateLimit(1 / 300, 5.0, 1 / 30, 100.0))
+
+
 def source_key(source: str) -> str:
     """The address, or its /64."""
     try:

@@ -133,7 +133,9 @@ async def delete_network(call: Call[None]) -> JsonObject:
 
 
 async def follow_network(call: Call[None]) -> ASGIApp:
-    return EventStream(call.context.hub, await call.context.hub.listen(call.network_id))
+    return EventStream(
+        call.context.hub, await call.context.hub.listen(call.network_id), call.is_still_allowed
+    )
 
 
 # --- tokens ---

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import msgspec
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -82,6 +83,15 @@ class Call(Generic[B]):
 
     def limit(self) -> int:
         return self.number("limit", 100, 1, MAX_PAGE) or 100
+
+    async def is_still_allowed(self) -> bool:
+        """Whether the caller could ask the same again at this moment: for answers that take long."""
+        try:
+            caller = await authorise(self.request, touch=False)
+            found = await _authorise_network(self.endpoint.needs, self.request, caller)
+        except (Refusal, SQLAlchemyError):
+            return False
+        return found == self.network_id
 
     async def read(
         self, query: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs

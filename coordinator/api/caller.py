@@ -36,10 +36,10 @@ _NO_CALLER: Final = (
 )
 
 
-async def authorise(request: Request) -> Caller:
-    """Raises Refusal `unauthorized`, `cross_site`."""
+async def authorise(request: Request, *, touch: bool = True) -> Caller:
+    """`touch`: this is a use of the session. Raises Refusal `unauthorized`, `cross_site`."""
     text = bearer_text(request)
-    caller = await (_by_key(request, text) if text else _by_cookie(request))
+    caller = await (_by_key(request, text) if text else _by_cookie(request, touch))
     if caller is None:
         limit_stranger(request)
         raise Refusal("unauthorized", _NO_CALLER)
@@ -52,7 +52,7 @@ async def _by_key(request: Request, text: str) -> Caller | None:
     return None if secret is None else await context.store.read(find_key_caller, secret, context.clock())
 
 
-async def _by_cookie(request: Request) -> Caller | None:
+async def _by_cookie(request: Request, touch: bool) -> Caller | None:
     context = context_of(request)
     secret = parse_cookie_untrusted(request.cookies.get(COOKIE, ""))
     if secret is None:
@@ -63,7 +63,7 @@ async def _by_cookie(request: Request) -> Caller | None:
     if not is_same_origin(request, without_word=False):
         raise Refusal("cross_site", "this request does not come from the coordinator's own page")
     caller, stale = found
-    if stale and caller.session is not None:
+    if stale and touch and caller.session is not None:
         await context.store.write(touch_session, caller.session, context.clock())
     return caller
 

@@ -13,7 +13,7 @@ from coordinator.hub import Hub
 from coordinator.identity import CoordinatorIdentity
 from coordinator.metrics import Metrics
 from coordinator.passwords import Passwords
-from coordinator.ratelimit import RateLimit
+from coordinator.ratelimit import RateLimit, Sample
 from coordinator.store.store import Store
 
 
@@ -31,6 +31,7 @@ class Context:
     passwords: Passwords = field(default_factory=Passwords)
     metrics: Metrics = field(default_factory=Metrics)
     sign_ins: tuple[RateLimit, RateLimit] = field(default_factory=RateLimit.for_sign_in)
+    failed_sign_ins: Sample = field(default_factory=Sample.of_failed_sign_ins)
 
 
 def context_of(request: Request) -> Context:

@@ -5,6 +5,7 @@ The page then asks for what it shows, by the same routes as everyone.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
@@ -25,11 +26,14 @@ _HEADERS: Final = [
 
 
 class EventStream:
-    """One line a change until the browser hangs up, the network is deleted or the server stops."""
+    """One line a change until the browser hangs up, is not `allowed` any more, the network is deleted or the
+    server stops.
+    """
 
-    def __init__(self, hub: Hub, listener: Listener) -> None:
+    def __init__(self, hub: Hub, listener: Listener, allowed: Callable[[], Awaitable[bool]]) -> None:
         self._hub = hub
         self._listener = listener
+        self._allowed = allowed
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         async def say(body: bytes, *, more: bool = True) -> None:
@@ -42,6 +46,8 @@ class EventStream:
                 await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
                 await say(b"retry: 2000\n\n")
                 while (changed := await self._hub.next_change(self._listener)) is not None:
+                    if not await self._allowed():
+                        break  # signed out, disabled, or the right was taken away
                     revision, presence = self._listener.seen
                     event = b"event: change\ndata: %d %d\n\n" % (revision, presence)
                     await say(event if changed else b": all quiet\n\n")

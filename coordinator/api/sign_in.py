@@ -19,6 +19,7 @@ from coordinator.store.audit import Actor, write_audit
 from coordinator.store.browser_sessions import end_session, open_session
 from coordinator.store.people import PersonRow, check_name, get_person, read_password, set_password
 from coordinator.store.setup_links import find_setup_link, parse_setup_secret_untrusted, use_setup_link
+from wgpy.mesh.encoding import JsonObject
 from wgpy.mesh.signing import BearerSecret
 
 Secret = Annotated[str, msgspec.Meta(max_length=64, description="what stands behind the # of the link")]
@@ -97,6 +98,7 @@ async def sign_in(call: Call[SignIn]) -> Response:
     person_id, stored = await call.read(read_password, name)
     fits = await call.context.passwords.verify(stored, call.body.password)
     if not fits or person_id is None:
+        await _note_failure(call, person_id, name)
         raise Refusal("wrong_password", _WRONG)
     cookie = BearerSecret(call.context.rng.randbytes(32))
 
@@ -108,6 +110,22 @@ async def sign_in(call: Call[SignIn]) -> Response:
         return person
 
     return _signed_in(await call.context.store.write(change), cookie, 200)
+
+
+async def _note_failure(call: Call[SignIn], person_id: str | None, name: str) -> None:
+    """In the audit log, which strangers must not fill: of many failures one tells of the others. A name that
+    nobody has may be a password in the wrong field: it is not written down.
+    """
+    attempts = call.context.failed_sign_ins.note(call.address, call.now)
+    if not attempts:
+        return
+    tried: JsonObject = {"id": person_id or "", "name": name if person_id else "", "attempts": attempts}
+
+    def change(connection: Connection) -> None:
+        actor = Actor("stranger", "", "", call.address)
+        write_audit(connection, actor, "session.refuse", None, call.now, before=None, after=tried)
+
+    await call.context.store.write(change)
 
 
 def _throttle(call: Call[SignIn], name: str) -> None:

@@ -128,7 +128,7 @@ audit: Final = Table(
         comment="counts up; what a reader of the log goes on from",
     ),
     Column("at", Double, nullable=False, comment="when"),
-    Column("actor_kind", String(8), nullable=False, comment="person, key or host"),
+    Column("actor_kind", String(8), nullable=False, comment="person, key, host or stranger"),
     Column("actor_id", String(32), nullable=False, comment="the id of who did it"),
     Column("actor", String(64), nullable=False, comment="their name at that time"),
     Column("address", String(45), nullable=False, comment="from where"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +32,12 @@ NEXT_LEAF = bytes(range(96, 128))
 IDENTITY_SEED = bytes(range(100, 132))
 SESSION_KEY = bytes(range(200, 232))
 ADMIN_SECRET = bytes(range(60, 92))
+
+
+async def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    with trio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+            await trio.sleep(0.005)
 
 
 @dataclass
@@ -149,6 +155,28 @@ class Service:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.app, self._scope("GET", target, bearer), receive, send)
             yield ended
+            hung_up.set()
+
+    @asynccontextmanager
+    async def events(self, network: str, headers: Mapping[str, str]) -> AsyncIterator[list[bytes]]:
+        """What an admin's page hears while the block runs, piece by piece; the last one is empty."""
+        heard: list[bytes] = []
+        hung_up = trio.Event()
+
+        async def receive() -> dict[str, Any]:
+            await hung_up.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                assert message["status"] == 200, message
+            else:
+                heard.append(message["body"])
+
+        async with trio.open_nursery() as nursery:
+            scope = self._scope("GET", f"/v1/admin/networks/{network}/events", None, headers)
+            nursery.start_soon(self.app, scope, receive, send)
+            yield heard
             hung_up.set()
 
     # --- what a node does ---

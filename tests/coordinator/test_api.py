@@ -6,7 +6,6 @@ import dataclasses
 import json
 import logging
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,15 @@ from coordinator.app import ENDPOINTS, ROUTES
 from coordinator.auth import BEARER_AGE, CHALLENGE_AGE
 from coordinator.ratelimit import RateLimit
 from coordinator.store.log import LOG_AGE, trim_log
-from tests.coordinator.asgi import ADMIN_SECRET, IDENTITY_SEED, LEAF, SESSION_KEY, Service, running_service
+from tests.coordinator.asgi import (
+    ADMIN_SECRET,
+    IDENTITY_SEED,
+    LEAF,
+    SESSION_KEY,
+    Service,
+    running_service,
+    wait_until,
+)
 from tests.coordinator.hosts import Follower, Host
 from tests.coordinator.rows import Rows
 from wgpy.mesh.encoding import encode_b64u
@@ -27,13 +34,6 @@ from wgpy.mesh.netmap import Node
 from wgpy.mesh.signing import NO_LEAF
 from wgpy.mesh.token import Token
 from wgpy.mesh.wire import CheckinAnswer, Identity, Membership
-
-
-async def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    with trio.fail_after(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
-            await trio.sleep(0.005)
-
 
 HOME = "networks/home"
 

@@ -104,6 +104,12 @@ def test_the_command_line_shows_what_it_does(coordinator: Coordinator) -> None:
     assert text not in listed
     assert coordinator.json("node", "remove", "host-1")["removed"]["kind"] == "removed"
     assert "deleted lab" in coordinator.run("network", "delete", "lab", "--yes").stdout
+    audited = coordinator.json("audit", "list", "--action", "network")
+    assert [entry["action"] for entry in audited] == ["network.delete", "network.create"]
+    assert "node.remove" in coordinator.run("audit", "list", "--since", "2020-01-01").stdout
+    assert coordinator.json("audit", "list", "--until", "2020-01-01T00:00:00") == []
+    exported = coordinator.run("audit", "export", "--format", "csv", "--subject", "lab").stdout
+    assert len(exported.splitlines()) == 3
     assert coordinator.json("network", "list") == []
 
 

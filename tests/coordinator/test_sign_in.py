@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
 
 import pytest
@@ -9,7 +12,7 @@ from argon2 import PasswordHasher
 
 from coordinator.api.caller import COOKIE
 from coordinator.store.setup_links import encode_setup_secret, make_setup_link
-from tests.coordinator.asgi import Answer, Service, running_service
+from tests.coordinator.asgi import Answer, Service, running_service, wait_until
 from tests.coordinator.rows import Rows
 from wgpy.mesh.signing import BearerSecret
 
@@ -243,3 +246,72 @@ async def test_a_key_that_enrols_makes_tokens_and_removes_nobody(sqlite_rows: Ro
         assert (await service.request("POST", f"{path}/tokens", {}, bearer=key)).status == 201
         for method, target in (("DELETE", f"{path}/nodes/host-1"), ("DELETE", path)):
             assert (await service.request(method, target, bearer=key)).code == "forbidden"
+
+
+async def test_failed_sign_ins_are_in_the_audit_log_but_cannot_fill_it(sqlite_rows: Rows) -> None:
+    async with running_service(sqlite_rows) as service:
+        admin = await first_admin(service)
+        for number in range(40):
+            service.address = f"198.51.100.{number % 4}"
+            name = ("ada", "hunter2-my-password")[number % 2]
+            await service.request("POST", "/v1/sign-in", {"name": name, "password": "wrong"})
+        path = "/v1/admin/audit?action=session.refuse&limit=1000"
+        entries = (await service.request("GET", path, headers=admin)).json["entries"]
+        assert len(entries) == 20  # five of each address
+        assert {(entry["actor"], entry["actor_kind"], entry["subject"]) for entry in entries} == {
+            ("", "stranger", "ada"), ("", "stranger", "")
+        }  # fmt: skip
+        assert "hunter2" not in str(entries)
+        service.rows.now += 3600
+        await service.request("POST", "/v1/sign-in", {"name": "ada", "password": "wrong"})
+        newest = (await service.request("GET", path, headers=admin)).json["entries"][0]
+        assert newest["after"]["attempts"] == 21  # this one and those of which nothing was told
+
+
+@pytest.mark.parametrize("end", ["sign out", "disable", "role"])
+async def test_who_loses_the_right_hears_nothing_more(sqlite_rows: Rows, end: str) -> None:
+    async with running_service(sqlite_rows) as service:
+        admin = await first_admin(service)
+        await service.request("POST", "/v1/admin/networks", {"name": "home"}, headers=admin)
+        eve = await add_person(service, admin, "eve")
+        any_version = admin | {"if-match": "*"}
+        role = "/v1/admin/people/eve/roles/home"
+        await service.request("PUT", role, {"role": "viewer"}, headers=any_version)
+        async with service.events("home", eve) as heard, service.events("home", admin) as heard_by_admin:
+            await wait_until(lambda: len(heard) == 1 and len(heard_by_admin) == 1)  # the stream's first line
+            await service.member(1)
+            await wait_until(lambda: any(b"change" in piece for piece in heard))
+            if end == "sign out":
+                await service.request("POST", "/v1/sign-out", headers=eve)
+            elif end == "disable":
+                body = {"disabled": True}
+                await service.request("PATCH", "/v1/admin/people/eve", body, headers=any_version)
+            else:
+                await service.request("PUT", role, {"role": None}, headers=any_version)
+            told, told_admin = len(heard), len(heard_by_admin)
+            await service.member(2)
+            await wait_until(lambda: heard[-1] == b"")
+            assert heard[told:] == [b""]
+            await wait_until(lambda: len(heard_by_admin) > told_admin)
+
+
+async def test_the_audit_log_can_be_taken_away_whole(
+    sqlite_rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordinator.api.audit.BATCH", 4)
+    async with running_service(sqlite_rows) as service:
+        for number in range(10):
+            made = await service.admin("POST", "keys", {"name": f"={number}+cmd"})
+            assert made.status == 201
+        plain = await service.request("GET", "/v1/admin/audit/export", bearer=service.admin_key)
+        assert plain.headers["content-type"] == "application/x-ndjson"
+        entries = [json.loads(line) for line in plain.body.splitlines()]
+        listed = (await service.admin("GET", "audit?limit=1000")).json["entries"]
+        assert entries == listed
+        assert len(entries) == 10
+        answer = await service.admin("GET", "audit/export?format=csv&action=key")
+        rows = list(csv.DictReader(io.StringIO(answer.body.decode(), newline="")))
+        assert [int(row["id"]) for row in rows] == [entry["id"] for entry in entries]
+        assert {row["subject"][:2] for row in rows} == {"'="}  # no formula for a spreadsheet
+        assert json.loads(rows[0]["after"])["name"] == "=9+cmd"
+        assert (await service.admin("GET", "audit/export?format=xls")).code == "malformed"

@@ -114,7 +114,7 @@ def upgrade() -> None:
             comment="counts up; what a reader of the log goes on from",
         ),
         sa.Column("at", sa.Double(), nullable=False, comment="when"),
-        sa.Column("actor_kind", sa.String(length=8), nullable=False, comment="person, key or host"),
+        sa.Column("actor_kind", sa.String(length=8), nullable=False, comment="person, key, host or stranger"),
         sa.Column("actor_id", sa.String(length=32), nullable=False, comment="the id of who did it"),
         sa.Column("actor", sa.String(length=64), nullable=False, comment="their name at that time"),
         sa.Column("address", sa.String(length=45), nullable=False, comment="from where"),
