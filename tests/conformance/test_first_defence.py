@@ -125,6 +125,32 @@ async def test_under_load_a_cookie_is_asked_for_and_its_bucket_is_small(memory: 
     assert len(await memory.departed()) == 1, "nor from another port"
 
 
+async def test_past_an_allowance_initiations_need_a_cookie_though_the_core_keeps_up(
+    memory: MemoryBench,
+) -> None:
+    memory.identify()
+    generator = cookie.CookieGenerator(IDENTITY)
+    message = memory.add_macs(initiation(), generator)
+
+    async def passed(count: int) -> int:
+        number = 0
+        for _ in range(count):
+            await memory.arrives(message)
+            number += len(await memory.handshakes())
+        return number
+
+    assert await passed(600) == UNDER_LOAD_DEPTH
+    replies = await memory.departed()
+    assert len(replies) == 600 - UNDER_LOAD_DEPTH
+    memory.advance(0.1)
+    assert await passed(100) in (19, 20), "two hundred a second"
+    assert generator.consume_reply(replies[-1].data, memory.now)
+    await memory.arrives(memory.add_macs(initiation(), generator))
+    assert len(await memory.handshakes()) == 1, "a proven source has a bucket of its own"
+    memory.advance(10)
+    assert await passed(600) == UNDER_LOAD_DEPTH, "the allowance is full again"
+
+
 async def test_load_is_held_for_a_second(memory: MemoryBench) -> None:
     memory.identify()
     message = memory.add_macs(initiation())

@@ -79,6 +79,9 @@ UNDER_LOAD_DEPTH: Final = UNDER_LOAD_QUEUE // 8
 UNDER_LOAD_HOLD: Final = 1.0
 """Once under load, it stays so for this long."""
 
+UNPROVEN_PER_SECOND: Final = 200
+"""Initiations a second that are worth a DH without a cookie, load or not; UNDER_LOAD_DEPTH at once."""
+
 RATE_PER_SECOND: Final = 20
 """Handshake messages a second of one source address (IPv6: of one /64) while under load, with a valid
 mac2.

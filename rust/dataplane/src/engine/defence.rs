@@ -3,7 +3,8 @@
 //!
 //! Its mac1 must be right; then, under load, its mac2, for want of which it is answered with a cookie; then
 //! the bucket of its source must have a token. Load is judged for each message from the depth of the queue
-//! it would join.
+//! it would join; and without a cookie only so many initiations pass, whether the core keeps up or not: a
+//! flood that it could just bear would have all of a processor.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -25,6 +26,9 @@ const SECOND: u64 = 1_000_000_000;
 const UNDER_LOAD_DEPTH: usize = HANDSHAKE_QUEUE / 8;
 /// Load lasts as long after.
 const UNDER_LOAD_HOLD: u64 = SECOND;
+/// Initiations that pass without a cookie: a second, and at once.
+const UNPROVEN_PER_SECOND: u64 = 200;
+const UNPROVEN_BURST: u64 = UNDER_LOAD_DEPTH as u64;
 /// The secret behind cookies is as old at most.
 const COOKIE_SECRET_MAX_AGE: u64 = 120 * SECOND;
 const MAC_SIZE: usize = 16;
@@ -57,6 +61,26 @@ pub struct FirstDefence {
     secret_created_at: Option<u64>,
     limiter: RateLimiter,
     under_load_at: Option<u64>,
+    unproven: Unproven,
+}
+
+/// A bucket of nanoseconds, of which an initiation without a cookie takes its part of a second.
+#[derive(Default)]
+struct Unproven {
+    taken: u64,
+    counted_at: u64,
+}
+
+impl Unproven {
+    const COST: u64 = SECOND / UNPROVEN_PER_SECOND;
+
+    fn allow(&mut self, now: u64) -> bool {
+        self.taken = self.taken.saturating_sub(now.saturating_sub(self.counted_at));
+        self.counted_at = now;
+        let allowed = self.taken + Self::COST <= UNPROVEN_BURST * Self::COST;
+        self.taken += if allowed { Self::COST } else { 0 };
+        allowed
+    }
 }
 
 fn mac(key: &[u8], parts: &[&[u8]]) -> KeyedMac {
@@ -86,7 +110,8 @@ impl FirstDefence {
         if mac(&*identity.mac1_key, &[body]).verify_slice(mac1).is_err() {
             return Verdict::Drop(Drop::InvalidMac1);
         }
-        if !self.is_under_load(depth, now) {
+        let is_initiation = message.first() == Some(&1);
+        if !self.is_under_load(depth, now) && (!is_initiation || self.unproven.allow(now)) {
             return Verdict::Pass;
         }
         let cookie = self.cookie(source, now);
