@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from coordinator.api import admin, audit, health, keys, node, people, qr, sign_in
+from coordinator.api import admin, audit, health, keys, node, people, qr, sign_in, tunnels
 from coordinator.api.call import serve_endpoint
 from coordinator.api.context import Context, context_of
 from coordinator.api.edge import EXCEPTION_HANDLERS
@@ -85,6 +85,7 @@ ENDPOINTS = (
     *keys.ENDPOINTS,
     *audit.ENDPOINTS,
     *qr.ENDPOINTS,
+    *tunnels.ENDPOINTS,
     *health.ENDPOINTS,
 )
 

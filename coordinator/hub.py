@@ -30,8 +30,10 @@ from coordinator.store.presence import (
 )
 from coordinator.store.snapshot import read_snapshot, read_step
 from coordinator.store.store import Store
+from coordinator.tunnels import WATCHED_TIME, TunnelBoard, report_interval
 from wgpy.mesh.encoding import encode_json
-from wgpy.mesh.frames import KEEPALIVE_INTERVAL, PresenceFrame, Since
+from wgpy.mesh.frames import KEEPALIVE_INTERVAL, PresenceFrame, ReportsFrame, Since
+from wgpy.mesh.tunnels import REPORT_INTERVAL, ReportTerms, TunnelReport
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,9 @@ class Channel:
         self.network_id = network_id
         self.view = view
         self.lane = lane
+        self.board = TunnelBoard()
+        self.report_every = REPORT_INTERVAL
+        self.watched_until = 0.0
         self.watchers: dict[str, set[Watcher]] = {}
         self.listeners: set[Listener] = set()
         self.used_at = now
@@ -71,10 +76,18 @@ class Channel:
         for listener in self.listeners:
             listener.woken.set()
 
+    def settle_report_interval(self, now: float) -> None:
+        """Nodes report more often while somebody looks; their streams are woken to say so."""
+        is_watched = bool(self.listeners) or self.watched_until > now
+        wanted = report_interval(len(self.view.members), is_watched=is_watched)
+        if wanted != self.report_every:
+            self.report_every = wanted
+            self.wake()
+
     @property
-    def state(self) -> tuple[int, int]:
-        """Changes with everything that an admin might see."""
-        return self.view.revision, self.lane.version
+    def state(self) -> tuple[int, int, int]:
+        """Changes with everything that an admin might see: map, presence, tunnels."""
+        return self.view.revision, self.lane.version, self.board.version
 
 
 class Listener:
@@ -96,6 +109,7 @@ class Watcher:
         self.changes = changes
         self.revision: int | None = None
         self.presence_version = 0
+        self.report_every = REPORT_INTERVAL
         self.woken = anyio.Event()
         self.finished = False
 
@@ -187,6 +201,8 @@ class Hub:
             finally:
                 for channel in self._channels.values():
                     channel.lane.expire(now)
+                    channel.board.expire(now)
+                    channel.settle_report_interval(now)
                     self._wake_for_presence(channel)
             behind = [
                 id_ for id_, known in self._channels.items() if revisions.get(id_) != known.view.revision
@@ -301,6 +317,7 @@ class Hub:
         for node_id, member in step.members.items():
             if member is None:
                 channel.lane.forget(node_id)
+                channel.board.forget(node_id)
         for node_id in hidden:
             if channel.view.is_visible(node_id):
                 channel.lane.touch(node_id)
@@ -359,6 +376,7 @@ class Hub:
         channel = await self._open(network_id)
         listener = Listener(channel)
         channel.listeners.add(listener)
+        channel.settle_report_interval(self._clock())
         return listener
 
     def unlisten(self, listener: Listener) -> None:
@@ -452,6 +470,9 @@ class Hub:
             watcher.presence_version = lane.version
             if frame.nodes and view.is_visible(node_id):
                 lines.append(presence_line(frame))
+        if watcher.report_every != channel.report_every:
+            watcher.report_every = channel.report_every
+            lines.append(encode_json(ReportsFrame(watcher.report_every).to_json()) + b"\n")
         return lines
 
     async def check_in(
@@ -473,6 +494,35 @@ class Hub:
         if changes is not None and changes.since == view.revision:
             return view.keepalive_for(node_id), presence
         return view.line_for(node_id, changes), presence
+
+    async def take_report(
+        self, bearer: Bearer, report: Report, tunnels: TunnelReport | None, *, is_alone: bool
+    ) -> ReportTerms:
+        """What a node says of its tunnels, with a check-in or (`is_alone`) without → how it shall go on.
+
+        Raises Refusal `node_unknown`.
+        """
+        node_id, now = bearer.node_id, self._clock()
+        channel = await self._open(bearer.network_id)
+        if node_id not in channel.view.members:
+            raise Refusal("node_unknown", UNKNOWN_NODE)
+        if is_alone:
+            channel.lane.report(node_id, report)
+            self._hear(channel, node_id)
+        channel.board.hear(node_id, now)
+        before = channel.board.version
+        if tunnels is not None:
+            channel.board.report(node_id, (report.boot, report.sequence), tunnels, now)
+        if channel.board.version != before:
+            channel.wake_listeners()
+        return ReportTerms(channel.report_every, channel.board.knows(node_id))
+
+    async def tunnels_of(self, network_id: str) -> Channel:
+        """The network, which counts as watched for a while. Raises Refusal `node_unknown`."""
+        channel = await self._open(network_id)
+        channel.watched_until = self._clock() + WATCHED_TIME
+        channel.settle_report_interval(self._clock())
+        return channel
 
     async def presence_of(self, network_id: str) -> PresenceLane:
         """The fast lane of a network, for the admin's eyes. Raises Refusal `node_unknown`."""

@@ -42,6 +42,7 @@ PURE = [
     "coordinator/policy.py",
     "coordinator/presence.py",
     "coordinator/ratelimit.py",
+    "coordinator/tunnels.py",
 ]
 """No I/O, no clock, no randomness of their own: time and chance are handed in."""
 

@@ -1,4 +1,5 @@
-"""What an admin's page listens to, as server-sent events: that something changed, not what.
+"""What an admin's page listens to, as server-sent events: that something changed, not what. Three counts tell
+of which kind it was: the map, presence, tunnels.
 
 The page then asks for what it shows, by the same routes as everyone.
 """
@@ -48,8 +49,7 @@ class EventStream:
                 while (changed := await self._hub.next_change(self._listener)) is not None:
                     if not await self._allowed():
                         break  # signed out, disabled, or the right was taken away
-                    revision, presence = self._listener.seen
-                    event = b"event: change\ndata: %d %d\n\n" % (revision, presence)
+                    event = b"event: change\ndata: %d %d %d\n\n" % self._listener.seen
                     await say(event if changed else b": all quiet\n\n")
                     await anyio.sleep(PACE)
                 await say(b"", more=False)

@@ -26,6 +26,7 @@ from wgpy.mesh.frames import PresenceFrame, Since
 from wgpy.mesh.record import Record
 from wgpy.mesh.wire import (
     WIRE_VERSION,
+    CheckinAnswer,
     CheckinRequest,
     JoinRequest,
     Membership,
@@ -119,8 +120,13 @@ async def check_in(request: Request) -> Response:
     endpoints = usable_endpoints(observed_address(request), asked.listen_port, asked.endpoints)
     report = Report(asked.boot, asked.sequence, endpoints, context.clock())
     bearer = Bearer(node.network_id, node.id, node.key_epoch)
+    if asked.brief:
+        terms = await context.hub.take_report(bearer, report, asked.tunnels, is_alone=True)
+        return answer(CheckinAnswer(None, PresenceFrame(False, {}), terms).to_json())
     frame, presence = await context.hub.check_in(bearer, asked.since, report)
-    return answer(b'{"frame":%s,"presence":%s}' % (frame.strip(), presence_line(presence).strip()))
+    terms = await context.hub.take_report(bearer, report, asked.tunnels, is_alone=False)
+    parts = (frame.strip(), presence_line(presence).strip(), encode_json(terms.to_json()))
+    return answer(b'{"frame":%s,"presence":%s,"reports":%s}' % parts)
 
 
 async def watch(request: Request) -> ASGIApp:

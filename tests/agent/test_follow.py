@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from wgpy.agent.client import CoordinatorClient, Credentials
 from wgpy.agent.follow import Backoff, Follower, Removed
 from wgpy.mesh.delta import HeldMap, make_delta, make_full
 from wgpy.mesh.encoding import encode_json
-from wgpy.mesh.frames import Frame, KeepaliveFrame, PresenceFrame
+from wgpy.mesh.frames import Frame, KeepaliveFrame, PresenceFrame, ReportsFrame
 from wgpy.mesh.record import Record
+from wgpy.mesh.tunnels import ReportTerms, Tunnel, TunnelReport
 from wgpy.mesh.wire import CheckinAnswer, CheckinRequest, Session
 
 WHO = Credentials(NETWORK_ID, node_id(1), machine_key(1))
@@ -30,6 +32,9 @@ class Node:
     def __init__(self) -> None:
         self.held: HeldMap | None = None
         self.record: Record | None = None
+        self.tunnels: TunnelReport | None = None
+        self.terms: list[ReportTerms | None] = []
+        self.intervals: list[float] = []
         self.presences: list[PresenceFrame] = []
         self.states: list[tuple[str, str]] = []
         self.changed = trio.Event()
@@ -37,8 +42,21 @@ class Node:
     def current_map(self) -> HeldMap | None:
         return self.held
 
-    def make_checkin(self) -> CheckinRequest:
-        return CheckinRequest(None if self.held is None else self.held.since, 1, 1, 51820)
+    def make_checkin(self, *, brief: bool) -> CheckinRequest:
+        tunnels, self.tunnels = self.tunnels, None
+        since = None if self.held is None else self.held.since
+        return CheckinRequest(since, 1, 1, 51820, tunnels=tunnels, brief=brief)
+
+    def report_wait(self) -> float:
+        return math.inf if self.tunnels is None else 0.0
+
+    def handle_report_terms(self, terms: ReportTerms | None) -> None:
+        self.terms.append(terms)
+        self._tell()
+
+    def handle_report_interval(self, every: float) -> None:
+        self.intervals.append(every)
+        self._tell()
 
     def make_record(self) -> Record | None:
         record, self.record = self.record, None
@@ -254,3 +272,61 @@ async def test_what_changed_here_is_reported_at_once(server: Server) -> None:
         follower.report_now()
         await node.wait(lambda: len(node.presences) == 2)
         nursery.cancel_scope.cancel()
+
+
+async def test_tunnels_are_reported_beside_the_stream_in_brief(server: Server) -> None:
+    terms = ReportTerms(10, True)
+    server.routes["POST /v1/checkin"] = answer(CheckinAnswer(None, NOBODY, terms).to_json())
+    server.routes["GET /v1/watch"] = stream(keepalive(OLD), ReportsFrame(10))
+    node = Node()
+    node.held = OLD
+    follower = Follower(CoordinatorClient([server.url], server.trust), WHO, node)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follower.run)
+        await node.wait(lambda: node.intervals == [10])
+        node.tunnels = TunnelReport(True, {node_id(2): Tunnel("direct")})
+        follower.stir()
+        await node.wait(lambda: len(node.terms) == 2)
+        nursery.cancel_scope.cancel()
+    first, second = [request.json for request in server.seen if request.path == "/v1/checkin"]
+    assert "brief" not in first
+    assert second["brief"] is True
+    assert list(second["tunnels"]["peers"]) == [node_id(2)]
+    assert node.terms == [terms, terms]
+
+
+async def test_a_report_that_fails_does_not_end_the_stream(server: Server) -> None:
+    server.routes["POST /v1/checkin"] = answer(CheckinAnswer(None, NOBODY).to_json())
+    served = 0
+
+    async def once(request: Request, send: Send) -> None:
+        nonlocal served
+        served += 1
+        await send(STREAM + chunk(encode_json(keepalive(OLD).to_json()) + b"\n"))
+        await trio.sleep_forever()
+
+    server.routes["GET /v1/watch"] = once
+    node = Node()
+    node.held = OLD
+    follower = Follower(CoordinatorClient([server.url], server.trust), WHO, node)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follower.run)
+        await node.wait(lambda: ("connected", "") in node.states)
+        refused = trio.Event()
+
+        async def refuse(request: Request, send: Send) -> None:
+            await send(problem("rate_limited", 429, "Too many."))
+            refused.set()
+
+        server.routes["POST /v1/checkin"] = refuse
+        node.tunnels = TunnelReport(True)
+        follower.stir()
+        await refused.wait()
+        server.routes["POST /v1/checkin"] = answer(
+            CheckinAnswer(None, NOBODY, ReportTerms(9, True)).to_json()
+        )
+        node.tunnels = TunnelReport(True)
+        follower.stir()
+        await node.wait(lambda: node.terms == [None, ReportTerms(9, True)])
+        nursery.cancel_scope.cancel()
+    assert served == 1

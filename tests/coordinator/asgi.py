@@ -222,10 +222,16 @@ class Service:
         return host, bearer
 
     async def check_in(
-        self, bearer: str, sequence: int = 1, since: object = None, endpoints: tuple[str, ...] = ()
+        self,
+        bearer: str,
+        sequence: int = 1,
+        since: object = None,
+        endpoints: tuple[str, ...] = (),
+        **more: object,
     ) -> Answer:
         body = {"since": since, "boot": 1, "sequence": sequence, "listen_port": 51820}
-        return await self.request("POST", "/v1/checkin", body | {"endpoints": list(endpoints)}, bearer=bearer)
+        body |= {"endpoints": list(endpoints)} | more
+        return await self.request("POST", "/v1/checkin", body, bearer=bearer)
 
 
 @asynccontextmanager

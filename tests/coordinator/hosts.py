@@ -15,6 +15,7 @@ from wgpy.mesh.frames import (
     Presence,
     PresenceFrame,
     RemovedFrame,
+    ReportsFrame,
     Since,
     decode_frame,
 )
@@ -93,6 +94,7 @@ class Follower:
     removed: RemovedFrame | None = None
     frames: list[Frame] = field(default_factory=list)
     refused: list[Frame] = field(default_factory=list)
+    report_every: int | None = None
 
     def take(self, line: bytes) -> Frame:
         frame = decode_frame(line)
@@ -104,6 +106,8 @@ class Follower:
             self.presence.update(frame.nodes)
         elif isinstance(frame, RemovedFrame):
             self.removed = frame
+        elif isinstance(frame, ReportsFrame):
+            self.report_every = frame.every
         else:
             after = apply_frame(self.held, frame)
             if after is None:

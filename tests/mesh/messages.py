@@ -28,6 +28,7 @@ from wgpy.mesh.signing import (
     wireguard_proof,
 )
 from wgpy.mesh.token import Token
+from wgpy.mesh.tunnels import ReportTerms, Tunnel, TunnelReport
 
 LEAF = seed("leaf")
 CHALLENGE = seed("challenge") + seed("challenge", 1)[:24]
@@ -90,10 +91,23 @@ def make_held(revision: int) -> HeldMap:
     return HeldMap("e0a1", revision, make_map(peers, make_node(1)))
 
 
+def make_tunnels() -> TunnelReport:
+    endpoint = Endpoint.parse("[2001:db8::7]:51820")
+    up = Tunnel("direct", "", endpoint, 12, 34_120, 2048, 980)
+    return TunnelReport(True, {node_id(2): up, node_id(3): Tunnel("none", "no endpoint known yet")})
+
+
 def all_frames() -> list[frames.Frame]:
     old, new = make_held(7), make_held(8)
     keepalive = frames.KeepaliveFrame("e0a1", 8, new.map.hash)
-    return [make_full(old), make_delta(old, new), keepalive, make_presence(), make_removed()]
+    return [
+        make_full(old),
+        make_delta(old, new),
+        keepalive,
+        make_presence(),
+        make_removed(),
+        frames.ReportsFrame(10),
+    ]
 
 
 def all_messages() -> list[wire.Message]:
@@ -108,6 +122,8 @@ def all_messages() -> list[wire.Message]:
         wire.Session("abc.def", 900),
         wire.CheckinRequest(frames.Since("e0a1", 7), 3, 12, 51820, endpoints),
         wire.CheckinRequest(None, 0, 0, 51820),
+        wire.CheckinRequest(None, 3, 13, 51820, tunnels=make_tunnels(), brief=True),
+        wire.CheckinAnswer(None, frames.PresenceFrame(False, {}), ReportTerms(600, True)),
         wire.CheckinAnswer(make_full(make_held(7)), make_presence()),
         wire.CheckinAnswer(make_removed(), frames.PresenceFrame(False, {})),
     ]

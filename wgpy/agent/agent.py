@@ -24,9 +24,10 @@ from wgpy.agent.endpoints import EndpointChooser, Heard
 from wgpy.agent.follow import Follower
 from wgpy.agent.host_link import HostLink, concerns_us, look_around
 from wgpy.agent.plan import make_plan, wanted_setting
-from wgpy.agent.report import CoordinatorReport, PeerFacts, Report, describe_peer
+from wgpy.agent.report import CoordinatorReport, PeerFacts, PeerReport, Report, describe_peer
 from wgpy.agent.state_file import State, save_state
 from wgpy.agent.timestamps import is_due, lead
+from wgpy.agent.tunnel_reports import TunnelReporter, tunnels_of
 from wgpy.clock import boottime, wall_clock_ns
 from wgpy.device import Device
 from wgpy.errors import HostError, WgpyError
@@ -36,6 +37,7 @@ from wgpy.mesh.delta import HeldMap
 from wgpy.mesh.frames import PresenceFrame
 from wgpy.mesh.netmap import Map, Node
 from wgpy.mesh.record import Record, sign_record
+from wgpy.mesh.tunnels import ReportTerms
 from wgpy.mesh.wire import CheckinRequest
 from wgpy.netlink.monitor import Monitor, Watch
 from wgpy.protocol.interface import PeerStatus
@@ -81,6 +83,8 @@ class Agent:
         self._client = CoordinatorClient(state.coordinator_urls, Trust(state.identity_hash, state.pinned))
         self._follower = Follower(self._client, self._who, self)
         self._coordinator = CoordinatorReport("connecting", state.urls[0], "", int(time.time()))
+        self._reporter = TunnelReporter()
+        self._alive: set[str] = set()
         self._sequence = 0
         self._save_wanted = trio.Event()
         self._remembered_at = boottime()
@@ -237,12 +241,26 @@ class Agent:
 
     # --- where everybody is -----------------------------------------------------------------------
 
-    def make_checkin(self) -> CheckinRequest:
+    def make_checkin(self, *, brief: bool) -> CheckinRequest:
         self._sequence += 1
         held = self.state.held
         endpoints = tuple(Endpoint.parse(text) for text in self.state.endpoints)
         since, port = None if held is None else held.since, self._device.listen_port
-        return CheckinRequest(since, self.state.boot, self._sequence, port, endpoints)
+        tunnels = None
+        if self.report_wait() <= 0:
+            tunnels = self._reporter.make_report(tunnels_of(self._peer_reports(), time.time()), boottime())
+        return CheckinRequest(since, self.state.boot, self._sequence, port, endpoints, tunnels, brief)
+
+    def report_wait(self) -> float:
+        return self._reporter.wait(boottime())
+
+    def handle_report_terms(self, terms: ReportTerms | None) -> None:
+        if self._reporter.handle_terms(terms, boottime()):
+            self._follower.stir()
+
+    def handle_report_interval(self, every: float) -> None:
+        if self._reporter.handle_interval(every, boottime()):
+            self._follower.stir()
 
     def handle_presence(self, frame: PresenceFrame) -> None:
         self._chooser.handle_presence(frame, boottime())
@@ -282,12 +300,15 @@ class Agent:
     def _choose_endpoints(self) -> None:
         if self._clipped is None:
             return
-        now, statuses, seen = boottime(), self._statuses(), {}
+        now, statuses, seen, alive = boottime(), self._statuses(), {}, set()
         for node_id, granted in self._clipped.peers.items():
             status = statuses.get(granted.node.record.wireguard_key)
             if status is None:
                 continue
-            endpoint = self._chooser.choose(node_id, self._heard(status, now), now)
+            heard = self._heard(status, now)
+            if heard.is_alive:
+                alive.add(node_id)
+            endpoint = self._chooser.choose(node_id, heard, now)
             if endpoint is not None:
                 self._link.set_endpoint(status.public_key, endpoint)
             elif status.endpoint is not None:
@@ -295,6 +316,10 @@ class Agent:
             if known := self._chooser.memory(node_id, status.endpoint):
                 seen[node_id] = known
         self._remember(seen, now)
+        if alive != self._alive:
+            self._alive = alive
+            if self._reporter.note_news(now):
+                self._follower.stir()
 
     def _remember(self, seen: Mapping[str, tuple[Endpoint, ...]], now: float) -> None:
         """Keep where peers are, sparing the disk: at once only for peers of which nothing was known."""
@@ -310,15 +335,9 @@ class Agent:
         state, device = self.state, self._device
         problems = [str(refusal) for refusal in self._grant().refused]
         problems += [*self._link.problems.values()]
-        peers = []
         if self._clipped is not None:
             names = {node.id: getattr(node, "name", node.id[:8]) for node in self._own_map().peers.values()}
             problems += [f"node {names[node_id]}: {why}" for node_id, why in self._clipped.skipped.items()]
-            is_up = self._coordinator.state in ("connected", "polling")
-            statuses, now = self._statuses(), boottime()
-            for granted in self._clipped.peers.values():
-                facts = self._peer_facts(granted, statuses, now)
-                peers.append(describe_peer(facts, is_up, time.time()))
         return Report(
             name=state.name,
             interface=device.name,
@@ -328,9 +347,19 @@ class Agent:
             listen_port=device.listen_port,
             coordinator=self._coordinator,
             revision=None if state.held is None else state.held.revision,
-            peers=tuple(sorted(peers, key=lambda peer: peer.name)),
+            peers=tuple(sorted(self._peer_reports(), key=lambda peer: peer.name)),
             problems=tuple(problems),
         )
+
+    def _peer_reports(self) -> list[PeerReport]:
+        if self._clipped is None:
+            return []
+        is_up = self._coordinator.state in ("connected", "polling")
+        statuses, now, wall_clock = self._statuses(), boottime(), time.time()
+        return [
+            describe_peer(self._peer_facts(granted, statuses, now), is_up, wall_clock)
+            for granted in self._clipped.peers.values()
+        ]
 
     def _peer_facts(
         self, granted: PeerGrant, statuses: Mapping[PublicKey, PeerStatus], now: float

@@ -5,6 +5,7 @@ that.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
 from collections.abc import Callable
@@ -18,8 +19,17 @@ from wgpy.agent.client import CoordinatorClient, Credentials, Refused
 from wgpy.agent.groups import single_error
 from wgpy.errors import CoordinatorError
 from wgpy.mesh.delta import HeldMap, apply_frame
-from wgpy.mesh.frames import DeltaFrame, Frame, FullFrame, KeepaliveFrame, PresenceFrame, RemovedFrame
+from wgpy.mesh.frames import (
+    DeltaFrame,
+    Frame,
+    FullFrame,
+    KeepaliveFrame,
+    PresenceFrame,
+    RemovedFrame,
+    ReportsFrame,
+)
 from wgpy.mesh.record import Record
+from wgpy.mesh.tunnels import ReportTerms
 from wgpy.mesh.wire import CheckinRequest
 
 logger = logging.getLogger(__name__)
@@ -41,7 +51,16 @@ class Listener(Protocol):
 
     def current_map(self) -> HeldMap | None: ...
 
-    def make_checkin(self) -> CheckinRequest: ...
+    def make_checkin(self, *, brief: bool) -> CheckinRequest: ...
+
+    def report_wait(self) -> float:
+        """Seconds until there is something to report of the tunnels; 0: now."""
+
+    def handle_report_terms(self, terms: ReportTerms | None) -> None:
+        """What the answer to a check-in says of further reports; None: nothing, it wants none."""
+
+    def handle_report_interval(self, every: float) -> None:
+        """The coordinator wants to hear of the tunnels that often; seconds."""
 
     def make_record(self) -> Record | None:
         """The record to hand in; None: the coordinator has it already."""
@@ -78,7 +97,9 @@ class Backoff:
 
 
 class Follower:
-    """Runs for as long as the node is a member. `report_now` makes it tell where we are at once."""
+    """Runs for as long as the node is a member. `report_now` makes it tell where we are at once, `stir` makes
+    it ask anew when a report on the tunnels is due.
+    """
 
     def __init__(self, client: CoordinatorClient, who: Credentials, listener: Listener) -> None:
         self._client = client
@@ -87,10 +108,16 @@ class Follower:
         self._wants_full = False
         self._streams_failed = 0
         self._report_wanted = trio.Event()
+        self._stirred = trio.Event()
 
     def report_now(self) -> None:
         """Our endpoints changed: check in, whatever else goes on."""
         self._report_wanted.set()
+        self._stirred.set()
+
+    def stir(self) -> None:
+        """`report_wait` gives less than it did."""
+        self._stirred.set()
 
     async def run(self) -> None:
         """Raises Removed, and nothing else that a coordinator can cause."""
@@ -138,7 +165,7 @@ class Follower:
         self._listener.handle_state("connected", "")
         with single_error(Removed, _MapGap, CoordinatorError):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._report_when_wanted)
+                nursery.start_soon(self._report_when_due)
                 await self._listen()
                 nursery.cancel_scope.cancel()
 
@@ -177,18 +204,31 @@ class Follower:
                     await self._wait_report_wanted()
                 await self._check_in()
 
-    async def _report_when_wanted(self) -> None:
+    async def _report_when_due(self) -> None:
         while True:
-            await self._wait_report_wanted()
-            await self._check_in()
+            with trio.move_on_after(self._listener.report_wait()):
+                await self._stirred.wait()
+            self._stirred = trio.Event()
+            if self._report_wanted.is_set():
+                self._report_wanted = trio.Event()
+                await self._check_in()
+            elif self._listener.report_wait() <= 0:
+                await self._report_tunnels()
 
-    async def _check_in(self) -> None:
-        request = self._listener.make_checkin()
+    async def _report_tunnels(self) -> None:
+        """One report; the stream, which tells of whatever matters, does not end with one that fails."""
+        try:
+            await self._check_in(brief=True)
+        except CoordinatorError as error:
+            logger.info("a report on the tunnels did not arrive: %s", error)
+            await trio.sleep(FIRST_RETRY)
+
+    async def _check_in(self, *, brief: bool = False) -> None:
+        request = self._listener.make_checkin(brief=brief)
         if self._wants_full:
-            request = CheckinRequest(
-                None, request.boot, request.sequence, request.listen_port, request.endpoints
-            )
+            request = dataclasses.replace(request, since=None)
         answer = await self._client.checkin(self._who, request)
+        self._listener.handle_report_terms(answer.reports)
         if answer.frame is not None:
             self._handle_frame(answer.frame)
         self._listener.handle_presence(answer.presence)
@@ -197,6 +237,8 @@ class Follower:
         match frame:
             case PresenceFrame():
                 self._listener.handle_presence(frame)
+            case ReportsFrame():
+                self._listener.handle_report_interval(frame.every)
             case RemovedFrame():
                 if self._client.vouches_for(frame, self._who):
                     raise Removed

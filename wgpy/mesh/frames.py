@@ -188,17 +188,32 @@ class RemovedFrame:
         return cls(fields.identifier("network"), fields.identifier("node"), signature)
 
 
+@dataclass(frozen=True, slots=True)
+class ReportsFrame:
+    """How often the node shall report on its tunnels, in seconds; it holds until the next."""
+
+    every: int
+
+    def to_json(self) -> JsonObject:
+        return {"kind": "reports", "every": self.every}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Self:
+        return cls(fields.integer("every", 1, 86400))
+
+
 MapFrame = FullFrame | DeltaFrame | KeepaliveFrame | RemovedFrame
 """What a check-in answers with."""
-Frame = MapFrame | PresenceFrame
+Frame = MapFrame | PresenceFrame | ReportsFrame
 """What a line of a stream can be."""
 
-_KINDS: Final[dict[str, type[FullFrame | DeltaFrame | KeepaliveFrame | PresenceFrame | RemovedFrame]]] = {
+_KINDS: Final[dict[str, type[Frame]]] = {
     "full": FullFrame,
     "delta": DeltaFrame,
     "keepalive": KeepaliveFrame,
     "presence": PresenceFrame,
     "removed": RemovedFrame,
+    "reports": ReportsFrame,
 }
 
 

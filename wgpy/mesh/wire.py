@@ -6,13 +6,14 @@ what `encode_json` writes. Frames are in `frames.py`."""
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from wgpy.addresses import Endpoint, Prefix
 from wgpy.keys import KEY_SIZE, PublicKey
 from wgpy.mesh.encoding import MAX_NAME, Fields, JsonObject, MalformedMessage, encode_b64u
-from wgpy.mesh.frames import MapFrame, PresenceFrame, Since, read_frame
+from wgpy.mesh.frames import MapFrame, PresenceFrame, ReportsFrame, Since, read_frame
 from wgpy.mesh.netmap import Network
 from wgpy.mesh.signing import (
     HASH_SIZE,
@@ -22,6 +23,9 @@ from wgpy.mesh.signing import (
     MachinePublicKey,
     leaves_input,
 )
+from wgpy.mesh.tunnels import ReportTerms, TunnelReport
+
+_T = TypeVar("_T")
 
 WIRE_VERSION: Final = 1
 MAX_BODY_SIZE: Final = 64 * 1024
@@ -251,22 +255,32 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class CheckinRequest:
-    """`POST /v1/checkin`: a poll, and a report of where we are. The last (boot, sequence) wins."""
+    """`POST /v1/checkin`: a poll, and a report of where we are. The last (boot, sequence) wins.
+
+    `brief`: a report alone, to be answered without map and presence, which the stream brings.
+    """
 
     since: Since | None
     boot: int
     sequence: int
     listen_port: int
     endpoints: tuple[Endpoint, ...] = ()
+    tunnels: TunnelReport | None = None
+    brief: bool = False
 
     def to_json(self) -> JsonObject:
-        return {
+        value: JsonObject = {
             "since": None if self.since is None else str(self.since),
             "boot": self.boot,
             "sequence": self.sequence,
             "listen_port": self.listen_port,
             "endpoints": [str(endpoint) for endpoint in self.endpoints],
         }
+        if self.tunnels is not None:
+            value["tunnels"] = self.tunnels.to_json()
+        if self.brief:
+            value["brief"] = True
+        return value
 
     @classmethod
     def from_json(cls, value: object) -> Self:
@@ -277,32 +291,42 @@ class CheckinRequest:
             sequence=fields.integer("sequence"),
             listen_port=fields.integer("listen_port", 1, 65535),
             endpoints=fields.endpoints("endpoints"),
+            tunnels=_optional(fields, "tunnels", TunnelReport.from_json),
+            brief=not fields.is_null("brief") and fields.boolean("brief"),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class CheckinAnswer:
-    """A frame that follows `since`, and the presence of every peer. No frame: its kind is newer than we
-    are.
+    """A frame that follows `since`, and the presence of every peer. No frame: its kind is newer than we are,
+    or the check-in was brief. `reports` None: a coordinator that wants none.
     """
 
     frame: MapFrame | None
     presence: PresenceFrame
+    reports: ReportTerms | None = None
 
     def to_json(self) -> JsonObject:
         frame = None if self.frame is None else self.frame.to_json()
-        return {"frame": frame, "presence": self.presence.to_json()}
+        value: JsonObject = {"frame": frame, "presence": self.presence.to_json()}
+        if self.reports is not None:
+            value["reports"] = self.reports.to_json()
+        return value
 
     @classmethod
     def from_json(cls, value: object) -> Self:
         fields = Fields(value)
-        frame = read_frame(fields.raw("frame"), "frame")
+        frame = None if fields.is_null("frame") else read_frame(fields.raw("frame"), "frame")
         presence = read_frame(fields.raw("presence"), "presence")
-        if isinstance(frame, PresenceFrame):
-            raise MalformedMessage("frame: expected a frame of the map, got presence")
+        if isinstance(frame, PresenceFrame | ReportsFrame):
+            raise MalformedMessage("frame: expected a frame of the map, got another")
         if not isinstance(presence, PresenceFrame):
             raise MalformedMessage("presence: expected a frame of kind presence, got another")
-        return cls(frame, presence)
+        return cls(frame, presence, _optional(fields, "reports", ReportTerms.from_json))
+
+
+def _optional(fields: Fields, name: str, read: Callable[[object, str], _T]) -> _T | None:
+    return None if fields.is_null(name) else read(fields.raw(name), fields.path(name))
 
 
 def requested_name(hostname: str) -> str:
