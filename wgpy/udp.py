@@ -71,8 +71,14 @@ class Received:
 
     length: int
     segment_size: int
-    origin: Origin
     tos: int
+    _socket: UdpSocket
+    _address: tuple[str | int, ...]
+    _pktinfo: bytes
+
+    def origin(self) -> Origin:
+        """Where from. Made when it is asked for: what strangers send is dropped without it."""
+        return self._socket.origin(self._address, self._pktinfo)
 
 
 class UdpSocket:
@@ -174,10 +180,10 @@ class UdpSocket:
                 pktinfo = data
             else:  # IP_TOS has one octet, IPV6_TCLASS four, in our byte order
                 tos = int.from_bytes(data, "little" if struct.pack("=H", 1)[0] else "big")
-        return Received(length, segment_size or length, self._origin(address, pktinfo), tos)
+        return Received(length, segment_size or length, tos, self, address, pktinfo)
 
-    def _origin(self, address: tuple[str | int, ...], pktinfo: bytes) -> Origin:
-        """The same object for the same path, as long as it is remembered."""
+    def origin(self, address: tuple[str | int, ...], pktinfo: bytes) -> Origin:
+        """From what the kernel said; the same object for the same path, as long as it is remembered."""
         origin = self._origins.get((address, pktinfo))
         if origin is None:
             if len(self._origins) >= _ORIGINS_REMEMBERED:

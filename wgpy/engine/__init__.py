@@ -34,6 +34,10 @@ class DatagramFilter:
     stun_transactions: frozenset[bytes] = frozenset()
     remotes: frozenset[Endpoint] = frozenset()
 
+    def __bool__(self) -> bool:
+        """Whether anything is waited for at all."""
+        return bool(self.stun_transactions or self.remotes)
+
     def matches(self, data: bytes, remote: Endpoint) -> bool:
         return remote in self.remotes or (
             len(data) >= STUN_TRANSACTION.stop and data[STUN_TRANSACTION] in self.stun_transactions

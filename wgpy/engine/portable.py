@@ -436,17 +436,20 @@ class PortableEngine:
 
     def receive_datagram(self, data: bytes, origin: Origin, tos: int = 0) -> None:
         """A datagram came through a socket."""
-        self.receive_datagrams(data, len(data), len(data), origin, tos)
+        self.receive_datagrams(data, len(data), len(data), lambda: origin, tos)
 
     def receive_datagrams(
         self,
         buffer: bytes | bytearray | memoryview,
         length: int,
         segment_size: int,
-        origin: Origin,
+        origin: Callable[[], Origin],
         tos: int = 0,
     ) -> None:
-        """Datagrams came from one sender: `length` octets, one each `segment_size` octets."""
+        """Datagrams came from one sender: `length` octets, one each `segment_size` octets.
+
+        `origin` is asked only of what is not dropped at once.
+        """
         self._seq += 1
         if length == 0:
             self.drops["not WireGuard"] += 1
@@ -469,14 +472,14 @@ class PortableEngine:
         for start, end in others:
             self._receive_other(bytes(buffer[start:end]), origin, now)
 
-    def _received(self, opened: _engine.Opened, origin: Origin, now: float) -> None:
+    def _received(self, opened: _engine.Opened, heard: Callable[[], Origin], now: float) -> None:
         controls, packets = opened.controls, opened.packets
         if opened.authenticated != len(opened.outcomes) or opened.data != len(controls) + len(packets):
             self._count_drops(opened)
         entry = self._indices.get(opened.session.local_index)
         if not opened.authenticated or entry is None or entry.keypair is None:
             return
-        peer, pair = entry.owner, entry.keypair
+        peer, pair, origin = entry.owner, entry.keypair, heard()
         peer.authenticated_seq = self._seq
         self._note_origin(peer, origin)
         confirmed, fallen = peer.slots.received_with(pair)
@@ -504,13 +507,13 @@ class PortableEngine:
             if count := opened.count(outcome):
                 self.drops[reason] += count
 
-    def _receive_other(self, data: bytes, origin: Origin, now: float) -> None:
+    def _receive_other(self, data: bytes, heard: Callable[[], Origin], now: float) -> None:
         """Anything but transport data."""
         try:
             kind = message_type_untrusted(data)
         except InvalidMessage:
-            if self._expected.matches(data, origin.remote):
-                self.events.put_other(OtherDatagram(data, origin))
+            if self._expected and self._expected.matches(data, heard().remote):
+                self.events.put_other(OtherDatagram(data, heard()))
             else:
                 self.drops["not WireGuard"] += 1
             return
@@ -522,6 +525,7 @@ class PortableEngine:
                 return
             owner = entry.owner.id
         depth = self.events.handshake_depth
+        origin = heard()
         if kind is not MessageType.COOKIE_REPLY:
             verdict = self._defence.judge(data, origin, depth, now)
             if verdict is Verdict.COOKIE_REPLY:
