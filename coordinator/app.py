@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,12 +20,15 @@ from coordinator.api import admin, audit, health, keys, node, people, qr, sign_i
 from coordinator.api.call import serve_endpoint
 from coordinator.api.context import Context, context_of
 from coordinator.api.edge import EXCEPTION_HANDLERS
-from coordinator.api.table import Endpoint, Needs
+from coordinator.api.openapi import with_document
+from coordinator.api.table import Endpoint, Needs, Query
 from coordinator.errors import Refusal
 from coordinator.store.housekeeping import tidy
 from coordinator.web import pages
+from coordinator.web.reference import Reference
 from wgpy.errors import ConfigError
 from wgpy.mesh.encoding import MalformedMessage
+from wgpy.mesh.wire import STREAM_TYPE
 
 logger = logging.getLogger(__name__)
 
@@ -68,25 +71,42 @@ _raw = functools.partial(Endpoint, raw=True)
 NODE_ENDPOINTS = (
     _raw("GET", "/v1/identity", node.identity, Needs.NOTHING, "identity.show", "Who this coordinator is"),
     _raw("POST", "/v1/challenge", node.challenge, Needs.NOTHING, "challenge.make", "What a node signs"),
-    _raw("POST", "/v1/join", node.join, Needs.NOTHING, "node.join", "Become a node, by a token"),
-    _raw("POST", "/v1/session", node.session, Needs.NOTHING, "node.session", "A bearer for what follows"),
-    _raw("PUT", "/v1/node/record", node.put_record, Needs.NODE, "node.record", "Sign what others may know"),
-    _raw("GET", "/v1/watch", node.watch, Needs.NODE, "node.watch", "The stream of the map"),
-    _raw("POST", "/v1/checkin", node.check_in, Needs.NODE, "node.check_in", "Report, and poll the map"),
+    _raw(
+        "POST", "/v1/join", node.join, Needs.NOTHING, "node.join", "Become a node, by a token", dict,
+        codes=(
+            "wire_version", "challenge_expired", "bad_signature", "token_unknown", "token_used",
+            "token_expired", "token_revoked", "key_in_use", "network_full",
+        ),
+    ),
+    _raw(
+        "POST", "/v1/session", node.session, Needs.NOTHING, "node.session", "A bearer for what follows", dict,
+        codes=("wire_version", "challenge_expired", "bad_signature", "node_unknown"),
+    ),
+    _raw(
+        "PUT", "/v1/node/record", node.put_record, Needs.NODE, "node.record", "Sign what others may know",
+        dict, codes=("record_mismatch",),
+    ),
+    _raw(
+        "GET", "/v1/watch", node.watch, Needs.NODE, "node.watch", "The stream of the map",
+        query=(Query("since", "EPOCH:REVISION that the node stands at"),), media=(STREAM_TYPE,),
+    ),
+    _raw("POST", "/v1/checkin", node.check_in, Needs.NODE, "node.check_in", "Report, and poll the map", dict),
     _raw("DELETE", "/v1/node", node.leave, Needs.NODE, "node.leave", "Leave the network"),
-)
+)  # fmt: skip
 """What nodes ask: docs/wire.md §2 to §7 has their bodies."""
 
-ENDPOINTS = (
-    *NODE_ENDPOINTS,
-    *sign_in.ENDPOINTS,
-    *admin.ENDPOINTS,
-    *people.ENDPOINTS,
-    *keys.ENDPOINTS,
-    *audit.ENDPOINTS,
-    *qr.ENDPOINTS,
-    *tunnels.ENDPOINTS,
-    *health.ENDPOINTS,
+ENDPOINTS = with_document(
+    (
+        *NODE_ENDPOINTS,
+        *sign_in.ENDPOINTS,
+        *admin.ENDPOINTS,
+        *people.ENDPOINTS,
+        *keys.ENDPOINTS,
+        *audit.ENDPOINTS,
+        *qr.ENDPOINTS,
+        *tunnels.ENDPOINTS,
+        *health.ENDPOINTS,
+    )
 )
 
 ROUTES = tuple((endpoint.method, endpoint.path, _handler_of(endpoint)) for endpoint in ENDPOINTS)
@@ -95,19 +115,28 @@ ROUTES = tuple((endpoint.method, endpoint.path, _handler_of(endpoint)) for endpo
 
 PAGE_ROUTES = (
     ("GET", "/static/{name}", pages.static),
+    ("GET", "/api", Reference(ENDPOINTS).page),
     *(("GET", path, pages.page) for path in pages.PATHS),
 )
 """The web page: files that anybody may read. What they show they ask for like everyone else."""
+
+
+async def _serve(by_method: Mapping[str, Handler], request: Request) -> Any:
+    """One route a path, so that a method that it does not take is answered with all that it does."""
+    return await by_method[request.method](request)
 
 
 def build_app(context: Context) -> Starlette:
     """The application; its lifespan runs the hub and the hourly tidying."""
     context.store.measured = context.metrics.count_transaction
     context.metrics.watch(context.hub.census)
-    routes = []
+    handlers: dict[str, dict[str, Handler]] = {}
     for method, path, handler in (*ROUTES, *PAGE_ROUTES):
-        route = Route(path, handler, methods=[method])
-        route.methods = {method}  # no HEAD: an endless stream has no headers worth a connection
+        handlers.setdefault(path, {})[method] = handler
+    routes = []
+    for path, by_method in handlers.items():
+        route = Route(path, functools.partial(_serve, by_method), methods=[*by_method])
+        route.methods = {*by_method}  # no HEAD: an endless stream has no headers worth a connection
         routes.append(route)
 
     @asynccontextmanager

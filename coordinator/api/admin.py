@@ -210,7 +210,8 @@ ENDPOINTS: Final = (
         subject=_NETWORK, codes=("not_found",),
     ),
     Endpoint(
-        "GET", _ONE + "/events", follow_network, Needs.READ, "network.follow", "Hear of each change (SSE)"
+        "GET", _ONE + "/events", follow_network, Needs.READ, "network.follow", "Hear of each change (SSE)",
+        media=("text/event-stream",),
     ),
     Endpoint("GET", _ONE + "/tokens", list_tokens, Needs.READ, "token.list", "Its tokens, not their secrets"),
     Endpoint(

@@ -138,6 +138,7 @@ ENDPOINTS: Final = (
     Endpoint(
         "GET", "/v1/admin/audit/export", export_audit, Needs.ADMIN, "audit.export",
         "All of it, newest first, one entry a line",
+        media=("application/x-ndjson", "text/csv"),
         query=(Query("format", "ndjson (the default) or csv"), *_FILTERS),
     ),
 )  # fmt: skip

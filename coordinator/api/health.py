@@ -32,11 +32,17 @@ async def metrics(call: Call[None]) -> Response:
     return Response(call.context.metrics.render(), headers=_NO_STORE | {"content-type": CONTENT_TYPE})
 
 
+_TEXT: Final = ("text/plain",)
+
 ENDPOINTS: Final = (
-    Endpoint("GET", "/healthz", healthz, Needs.NOTHING, "health.alive", "Whether the process answers"),
+    Endpoint(
+        "GET", "/healthz", healthz, Needs.NOTHING, "health.alive", "Whether the process answers", media=_TEXT
+    ),
     Endpoint(
         "GET", "/readyz", readyz, Needs.NOTHING, "health.ready", "Whether it and its database can work",
-        codes=("unavailable",),
+        codes=("unavailable",), media=_TEXT,
     ),
-    Endpoint("GET", "/metrics", metrics, Needs.READ, "metrics.show", "Its counters, for Prometheus"),
+    Endpoint(
+        "GET", "/metrics", metrics, Needs.READ, "metrics.show", "Its counters, for Prometheus", media=_TEXT
+    ),
 )  # fmt: skip

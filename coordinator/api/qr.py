@@ -29,6 +29,13 @@ async def draw_qr(call: Call[Text]) -> Response:
 
 ENDPOINTS: Final = (
     Endpoint(
-        "POST", "/v1/admin/qr", draw_qr, Needs.SIGNED_IN, "qr.draw", "A text as a QR code, SVG", takes=Text
+        "POST",
+        "/v1/admin/qr",
+        draw_qr,
+        Needs.SIGNED_IN,
+        "qr.draw",
+        "A text as a QR code, SVG",
+        takes=Text,
+        media=("image/svg+xml",),
     ),
 )

@@ -65,7 +65,8 @@ PAGE = (
 class Endpoint:
     """One route. `handler` takes a Call and gives what `gives` says, or a Response of its own.
 
-    `action` is its name in the audit log and in OpenAPI; with `raw` the handler gets the bare request and
+    `codes` are the refusals of its own, beside those that come with the declaration. `action` is its name in
+    the audit log and in OpenAPI; with `raw` the handler gets the bare request and
     sees to everything itself.
     """
 
@@ -81,6 +82,7 @@ class Endpoint:
     query: tuple[Query, ...] = ()
     subject: Subject | None = None
     codes: tuple[str, ...] = ()
+    media: tuple[str, ...] = ("application/json",)
     raw: bool = False
 
     @property

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 
 from coordinator.store.database import Database, parse_database_url
 from tests.coordinator.rows import Rows
@@ -108,6 +109,13 @@ def rows(database: Database) -> Rows:
 @pytest.fixture
 def sqlite_rows(sqlite_database: Database) -> Rows:
     return Rows(sqlite_database)
+
+
+@pytest.fixture
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """argon2id that costs nothing."""
+    cheap = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+    monkeypatch.setattr("coordinator.passwords.PasswordHasher", lambda: cheap)
 
 
 @pytest.fixture

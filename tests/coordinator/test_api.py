@@ -12,8 +12,7 @@ import pytest
 import trio
 
 from coordinator.api.edge import EXCEPTION_HANDLERS
-from coordinator.api.table import Needs
-from coordinator.app import ENDPOINTS, ROUTES
+from coordinator.app import ROUTES
 from coordinator.auth import BEARER_AGE, CHALLENGE_AGE
 from coordinator.ratelimit import RateLimit
 from coordinator.store.log import LOG_AGE, trim_log
@@ -281,42 +280,10 @@ BODIES = {
     "/v1/admin/networks": {"name": "stolen"},
     "/v1/admin/networks/{network}/tokens": {},
 }
-OPEN = {endpoint.path for endpoint in ENDPOINTS if endpoint.needs is Needs.NOTHING}
 
 
 def target(path: str, node: str = "host-1") -> str:
     return re.sub(r"{\w+}", "x", path.replace("{network}", "home").replace("{node}", node))
-
-
-async def test_no_route_opens_without_credentials(sqlite_rows: Rows) -> None:
-    async with running_service(sqlite_rows) as service:
-        await make_home(service)
-        _, bearer = await service.member(1)
-        for method, path, _handler in ROUTES:
-            for credential in (
-                None,
-                "",
-                "x",
-                "wgpyk_" + "A" * 43,
-                "wgpyk_!",
-                "ä" * 20,
-                "A" * 102,
-                "A" * 5000,
-            ):
-                answer = await service.request(method, target(path), BODIES.get(path), bearer=credential)
-                if path in OPEN:
-                    assert answer.status in (200, 400), (method, path, credential)
-                else:
-                    assert answer.status == 401, (method, path, credential)
-                    assert answer.code in ("unauthorized", "session_expired")
-        for method, path, _handler in ROUTES:
-            of_nodes = path in {endpoint.path for endpoint in ENDPOINTS if endpoint.needs is Needs.NODE}
-            wrong_kind = service.admin_key if of_nodes else bearer
-            if path not in OPEN:
-                answer = await service.request(method, target(path), BODIES.get(path), bearer=wrong_kind)
-                assert answer.status == 401, (method, path)
-        assert (await service.check_in(bearer)).status == 200
-        assert [row["name"] for row in (await service.admin("GET", "networks")).json["networks"]] == ["home"]
 
 
 async def test_every_route_of_the_document_exists_and_no_other() -> None:
@@ -324,7 +291,7 @@ async def test_every_route_of_the_document_exists_and_no_other() -> None:
     written = {
         (method, re.sub("/[A-Z]+", "/…", path))
         for methods, path in re.findall(
-            r"((?:(?:GET|POST|PUT|PATCH|DELETE)(?:, )?)+)\s+(/[A-Za-z][A-Za-z0-9/-]*)", document
+            r"((?:(?:GET|POST|PUT|PATCH|DELETE)(?:, )?)+)\s+(/[A-Za-z][A-Za-z0-9/.-]*)", document
         )
         for method in methods.split(", ")
     }

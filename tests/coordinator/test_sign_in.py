@@ -8,7 +8,6 @@ import json
 import re
 
 import pytest
-from argon2 import PasswordHasher
 
 from coordinator.api.caller import COOKIE
 from coordinator.store.setup_links import encode_setup_secret, make_setup_link
@@ -20,10 +19,7 @@ PASSWORD = "correct horse battery staple"
 SAME_SITE = {"sec-fetch-site": "same-origin"}
 
 
-@pytest.fixture(autouse=True)
-def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    cheap = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
-    monkeypatch.setattr("coordinator.passwords.PasswordHasher", lambda: cheap)
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
 
 
 def cookie_of(answer: Answer) -> dict[str, str]:
