@@ -15,11 +15,13 @@ import click
 
 from coordinator.cli_audit import audit
 from coordinator.cli_backup import backup, restore
+from coordinator.cli_tunnels import tunnels
 from coordinator.command import (
     client_of,
     database_option,
     json_option,
     one_line_errors,
+    only_network,
     print_json,
     print_table,
     state_dir_option,
@@ -29,7 +31,6 @@ from wgpy.addresses import parse_prefix
 from wgpy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from coordinator.client import AdminClient
     from coordinator.logs import LogFormat
     from coordinator.serve import Started
 
@@ -40,6 +41,7 @@ def coordinator() -> None:
 
 
 coordinator.add_command(audit)
+coordinator.add_command(tunnels)
 coordinator.add_command(backup)
 coordinator.add_command(restore)
 
@@ -246,18 +248,6 @@ def _shown_age(seconds: float) -> str:
     return f"{seconds:.0f}s"
 
 
-def _only_network(client: AdminClient, name: str | None) -> str:
-    """The network meant: the one named, or the only one that there is. Raises ConfigError."""
-    if name is not None:
-        return name
-    names = [row["name"] for row in client.call("GET", "networks")["networks"]]
-    if len(names) == 1:
-        return str(names[0])
-    if not names:
-        raise ConfigError("there is no network yet: make one with `wgpy coordinator network create NAME`")
-    raise ConfigError(f"name one of the networks: {', '.join(names)}")
-
-
 @token.command("create")
 @click.argument("network", required=False)
 @click.option("--uses", type=click.IntRange(min=0), default=1, show_default=True, help="0: no limit.")
@@ -269,7 +259,7 @@ def create_token(network: str | None, uses: int, expires: str, state_dir: Path |
     """Make a token and print it, alone, on standard output. It is shown this once."""
     body: dict[str, object] = {"uses": uses, "expires_in": _parse_age(expires)}
     with client_of(state_dir) as client:
-        made = client.call("POST", "networks", _only_network(client, network), "tokens", body=body)
+        made = client.call("POST", "networks", only_network(client, network), "tokens", body=body)
     if as_json:
         print_json(made)
         return
@@ -289,7 +279,7 @@ def list_tokens(network: str | None, state_dir: Path | None, as_json: bool) -> N
     import time  # noqa: PLC0415
 
     with client_of(state_dir) as client:
-        found = client.call("GET", "networks", _only_network(client, network), "tokens")["tokens"]
+        found = client.call("GET", "networks", only_network(client, network), "tokens")["tokens"]
     if as_json:
         print_json(found)
         return
@@ -310,7 +300,7 @@ def list_tokens(network: str | None, state_dir: Path | None, as_json: bool) -> N
 def revoke_token(token_id: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Take a token back: it admits nobody any more. Nodes that joined by it stay."""
     with client_of(state_dir) as client:
-        gone = client.call("DELETE", "networks", _only_network(client, network), "tokens", token_id)
+        gone = client.call("DELETE", "networks", only_network(client, network), "tokens", token_id)
     print_json(gone) if as_json else click.echo(f"token {gone['id']} is revoked")
 
 
@@ -330,7 +320,7 @@ def node() -> None:
 def list_nodes(network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """The nodes of a network."""
     with client_of(state_dir) as client:
-        found = client.call("GET", "networks", _only_network(client, network), "nodes")["nodes"]
+        found = client.call("GET", "networks", only_network(client, network), "nodes")["nodes"]
     if as_json:
         print_json(found)
         return
@@ -355,7 +345,7 @@ def list_nodes(network: str | None, state_dir: Path | None, as_json: bool) -> No
 def show_node(name: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """One node, by name or id."""
     with client_of(state_dir) as client:
-        row = client.call("GET", "networks", _only_network(client, network), "nodes", name)
+        row = client.call("GET", "networks", only_network(client, network), "nodes", name)
     if as_json:
         print_json(row)
         return
@@ -381,5 +371,5 @@ def show_node(name: str, network: str | None, state_dir: Path | None, as_json: b
 def remove_node(name: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Remove a node, by name or id: it forgets the network, and the others forget it."""
     with client_of(state_dir) as client:
-        gone = client.call("DELETE", "networks", _only_network(client, network), "nodes", name)
+        gone = client.call("DELETE", "networks", only_network(client, network), "nodes", name)
     print_json(gone) if as_json else click.echo(f"removed {gone['name']}")

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 import click
 
 from coordinator.state_dir import ENVIRONMENT, StateDir, default_state_dir
-from wgpy.errors import WgpyError
+from wgpy.errors import ConfigError, WgpyError
 
 if TYPE_CHECKING:
     from coordinator.client import AdminClient
@@ -76,3 +76,15 @@ def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     for row in [header, *rows]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def only_network(client: AdminClient, name: str | None) -> str:
+    """The network meant: the one named, or the only one that there is. Raises ConfigError."""
+    if name is not None:
+        return name
+    names = [row["name"] for row in client.call("GET", "networks")["networks"]]
+    if len(names) == 1:
+        return str(names[0])
+    if not names:
+        raise ConfigError("there is no network yet: make one with `wgpy coordinator network create NAME`")
+    raise ConfigError(f"name one of the networks: {', '.join(names)}")

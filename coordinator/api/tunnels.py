@@ -39,7 +39,10 @@ async def list_tunnels(call: Call[None]) -> JsonObject:
     is_more = len(pairs) > limit
     pairs = pairs[:limit]
     return {
-        "tunnels": [pair.to_json() for pair in pairs],
+        "tunnels": [
+            pair.to_json() | {"a_name": members[pair.a].name, "b_name": members[pair.b].name}
+            for pair in pairs
+        ],
         "every": channel.report_every,
         "next": f"{pairs[-1].a}.{pairs[-1].b}" if is_more else None,
     }
