@@ -5,8 +5,11 @@
 //! waits in epoll, without a timeout, when there is nothing. Nobody holds a descriptor but the engine's
 //! tables, so a command that closes one has closed it when it returns.
 
+mod calls;
 mod clock;
 mod control;
+#[cfg(test)]
+mod faults;
 mod offload;
 mod poller;
 mod socket;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::calls;
 use super::control::{ControlReader, ControlWriter};
 use super::offload::Offload;
 use super::poller::checked;
@@ -105,9 +106,9 @@ impl UdpSocket {
         control.attach(&mut message);
         // SAFETY: all that `message` points to lives until the call is over, and has the room it says. An
         // IoSliceMut is an iovec.
-        let got = unsafe { libc::recvmsg(self.fd.as_raw_fd(), &mut message, 0) };
+        let got = unsafe { calls::receive_message(self.fd.as_fd(), &mut message) };
         // An error is of one datagram, or of one sent before: the socket goes on.
-        let length = usize::try_from(got).ok()?;
+        let length = got.ok()?;
         let remote = from_sockaddr(&address)?;
         let mut received = Received {
             length,
@@ -179,8 +180,8 @@ impl Transmit for UdpSocket {
         message.msg_iovlen = if sentinel.is_empty() { 1 } else { 2 } as _;
         control.attach(&mut message);
         // SAFETY: all that `message` points to lives until the call is over. An IoSlice is an iovec.
-        let sent = unsafe { libc::sendmsg(self.fd.as_raw_fd(), &message, 0) };
-        if sent < 0 { Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)) } else { Ok(()) }
+        let sent = unsafe { calls::send_message(self.fd.as_fd(), &message) };
+        sent.map(drop).map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use super::calls;
 use super::offload::Offload;
 use super::poller::checked;
 use crate::engine::Tun;
@@ -48,18 +49,19 @@ impl HostTun {
     ///
     /// `WouldBlock` when there is none, else what the host said.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        // SAFETY: pointer and length are those of a slice that may be written to.
-        let got = unsafe { libc::read(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
-        usize::try_from(got).map_err(|_| io::Error::last_os_error())
+        calls::read(self.0.as_fd(), buffer)
     }
 }
 
 impl Tun for HostTun {
     fn write(&self, parts: &[io::IoSlice<'_>]) -> io::Result<()> {
-        // SAFETY: an IoSlice is an iovec, and there are as many as it is told, fewer than IOV_MAX.
-        let written =
-            unsafe { libc::writev(self.0.as_raw_fd(), parts.as_ptr().cast(), parts.len() as libc::c_int) };
-        if written < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        // It takes a packet whole or not at all; were it otherwise, the packet is lost.
+        if calls::write_parts(self.0.as_fd(), parts)? == length {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WriteZero.into())
+        }
     }
 }
 
