@@ -1,13 +1,13 @@
 """Who listens to which network: takes changes out of the store and wakes the streams that they concern.
 
-The bell (`ring`) comes from this process's own writes; the revisions are also read every 2 s, after which it
-does not matter whether a bell was missed or the change was another process's.
+The bell (`ring`) comes from this process's own writes and, over PostgreSQL, from those of others; the
+revisions are also read every 2 s, after which it does not matter whether a bell was missed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import anyio
 from anyio.abc import TaskStatus
@@ -19,6 +19,7 @@ from coordinator.identity import CoordinatorIdentity
 from coordinator.metrics import Census
 from coordinator.netmap import Changes
 from coordinator.presence import PresenceLane, Report, presence_line
+from coordinator.store.bell import Bell, Rung
 from coordinator.store.log import read_changes
 from coordinator.store.networks import read_revisions
 from coordinator.store.presence import (
@@ -61,6 +62,7 @@ class Channel:
         self.watchers: dict[str, set[Watcher]] = {}
         self.listeners: set[Listener] = set()
         self.used_at = now
+        self.told_version = lane.version
         self.rung = False
         self.gone = False
         self.lock = anyio.Lock()
@@ -135,6 +137,8 @@ class Hub:
         self._loading = anyio.Lock()
         self._rung = anyio.Event()
         self._dirty = anyio.Event()
+        self._presence_rung = anyio.Event()
+        self._moved_elsewhere: set[str] = set()
         self._closing = False
         self._database_heard_at = clock()
         store.changed = self.ring
@@ -147,6 +151,9 @@ class Hub:
             tasks.start_soon(self._follow_bell)
             tasks.start_soon(self._poll)
             tasks.start_soon(self._flush)
+            if not self._store.database.is_sqlite:  # there may be other processes
+                tasks.start_soon(self._learn_at_once)
+                tasks.start_soon(Bell(self._store, self._take_ring, self._ring_all).run)
             task_status.started()
 
     def ring(self, network_ids: Iterable[str]) -> None:
@@ -155,6 +162,17 @@ class Hub:
             if network_id in self._channels:
                 self._channels[network_id].rung = True
         self._rung.set()
+
+    def _take_ring(self, rung: Rung) -> None:
+        """Another process has changed something."""
+        if rung.changed:
+            self.ring(rung.changed)
+        if moved := rung.presence & self._channels.keys():
+            self._moved_elsewhere |= moved
+            self._presence_rung.set()
+
+    def _ring_all(self) -> None:
+        self.ring(list(self._channels))
 
     def close(self) -> None:
         """End every stream, so that the server can stop."""
@@ -192,8 +210,8 @@ class Hub:
                     del self._channels[channel.network_id]
             try:
                 revisions = await self._store.read(read_revisions, list(self._channels))
-                if not self._store.database.is_sqlite:  # there may be other processes
-                    await self._learn_presence(now)
+                if not self._store.database.is_sqlite:
+                    await self._learn_presence(list(self._channels), now)
                 self._database_heard_at = now
             except Exception:
                 logger.exception("cannot read what other processes have written")
@@ -210,8 +228,21 @@ class Hub:
             if behind:
                 self.ring(behind)
 
-    async def _learn_presence(self, now: float) -> None:
-        ids = list(self._channels)
+    async def _learn_at_once(self) -> None:
+        """What another process says of presence, in bursts of a flush's length."""
+        while True:
+            await self._presence_rung.wait()
+            self._presence_rung = anyio.Event()
+            ids, self._moved_elsewhere = list(self._moved_elsewhere), set()
+            try:
+                await self._learn_presence(ids, self._clock())
+            except Exception:  # the next poll learns it
+                logger.exception("cannot read the presence that other processes have written")
+            for channel in [self._channels[id_] for id_ in ids if id_ in self._channels]:
+                self._wake_for_presence(channel)
+            await anyio.sleep(FLUSH_INTERVAL)
+
+    async def _learn_presence(self, ids: Sequence[str], now: float) -> None:
         rows, leases = await self._store.read(read_presence_elsewhere, ids, self._process, now)
         reports: dict[str, dict[str, Report]] = {}
         until: dict[str, dict[str, float]] = {}
@@ -220,8 +251,10 @@ class Hub:
             reports.setdefault(row.network_id, {})[row.node_id] = report
         for node_id, (network_id, end) in leases.items():
             until.setdefault(network_id, {})[node_id] = end
-        for network_id, channel in self._channels.items():
-            channel.lane.learn(reports.get(network_id, {}), until.get(network_id, {}), now)
+        for network_id in ids:
+            channel = self._channels.get(network_id)
+            if channel is not None:
+                channel.lane.learn(reports.get(network_id, {}), until.get(network_id, {}), now)
 
     async def _flush(self) -> None:
         while True:
@@ -234,8 +267,11 @@ class Hub:
 
     async def flush(self) -> None:
         """Write what the fast lanes have gathered, in one transaction."""
-        reports, leases = [], []
+        reports, leases, moved = [], [], set()
         for channel in self._channels.values():
+            if channel.lane.version != channel.told_version:
+                channel.told_version = channel.lane.version
+                moved.add(channel.network_id)
             new_reports, new_leases = channel.lane.drain_unwritten()
             for node_id, report in new_reports.items():
                 row = (node_id, channel.network_id, report.boot, report.sequence, report.endpoints, report.at)
@@ -244,7 +280,7 @@ class Hub:
         if not reports and not leases:
             return
         try:
-            await self._store.write(flush_presence, reports, leases)
+            await self._store.write(flush_presence, reports, leases, moved)
         except Exception:  # presence is made anew by the nodes' next reports
             logger.exception("cannot write presence")
 

@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import QueuePool
 
+from coordinator.store.bell import ring
 from wgpy.errors import ConfigError, StateError
 
 P = ParamSpec("P")
@@ -27,9 +28,14 @@ READERS = 4
 """Reading connections of SQLite: readers never wait for the writer in WAL mode."""
 
 POSTGRES_CONNECTIONS = 8
+CONNECT_TIMEOUT = 10
+"""Seconds."""
 
 CHANGED = "wgpy_changed"
 """The key in `Connection.info` under which the log notes the networks that this transaction changed."""
+
+MOVED = "wgpy_moved"
+"""The same for networks whose presence this transaction tells: other processes hear of it, our own knows."""
 
 
 def parse_database_url(text: str) -> URL:
@@ -68,6 +74,8 @@ class Database:
             self._writer, self._reader = _open_sqlite(url) if self.is_sqlite else _open_postgres(url)
         except (NoSuchModuleError, ModuleNotFoundError):
             raise ConfigError("PostgreSQL needs its driver: pip install 'wgpy[postgres]'") from None
+        self.origin = os.urandom(8).hex()
+        """What tells our own bell from those of other processes."""
         self.readers = READERS if self.is_sqlite else POSTGRES_CONNECTIONS // 2
         self.writers = 1 if self.is_sqlite else POSTGRES_CONNECTIONS // 2
 
@@ -99,10 +107,19 @@ class Database:
         """
         with self._writer.connect() as connection:
             changed: set[str] = set()
-            connection.info[CHANGED] = changed
+            moved: set[str] = set()
+            connection.info[CHANGED], connection.info[MOVED] = changed, moved
             with connection.begin():
                 result = change(connection, *args, **kwargs)
+                if not self.is_sqlite:
+                    ring(connection, self.origin, "change", changed)
+                    ring(connection, self.origin, "presence", moved)
             return result, frozenset(changed)
+
+    def driver_arguments(self) -> dict[str, Any]:
+        """How psycopg connects to this PostgreSQL by itself. They hold the password."""
+        _, arguments = self._writer.dialect.create_connect_args(self.url)
+        return dict(arguments) | {"connect_timeout": CONNECT_TIMEOUT}
 
     def close(self) -> None:
         self._writer.dispose()
@@ -161,7 +178,7 @@ def _open_postgres(url: URL) -> tuple[Engine, Engine]:
         pool_timeout=60,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"connect_timeout": 10},
+        connect_args={"connect_timeout": CONNECT_TIMEOUT},
     )
     reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
     return engine, reader

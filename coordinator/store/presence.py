@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from coordinator.store.database import MOVED
 from coordinator.store.tables import endpoints, leases, nodes
 from wgpy.addresses import Endpoint
 
@@ -39,8 +40,17 @@ def _upsert(connection: Connection, table: Table) -> Any:
     return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
 
 
-def flush_presence(connection: Connection, reports: Sequence[EndpointsRow], held: Sequence[LeaseRow]) -> None:
-    """Write what came in since the last flush. Reports of nodes that are gone meanwhile are left out."""
+def flush_presence(
+    connection: Connection,
+    reports: Sequence[EndpointsRow],
+    held: Sequence[LeaseRow],
+    moved: Collection[str] = (),
+) -> None:
+    """Write what came in since the last flush. Reports of nodes that are gone meanwhile are left out.
+
+    Of the networks `moved` other processes hear at once, of others when they look.
+    """
+    connection.info[MOVED].update(moved)
     ids = {row.node_id for row in reports} | {row.node_id for row in held}
     if not ids:
         return

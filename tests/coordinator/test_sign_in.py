@@ -54,8 +54,8 @@ async def add_person(service: Service, admin: dict[str, str], name: str) -> dict
     return cookie_of(await service.request("POST", "/v1/setup", {"secret": secret, "password": PASSWORD}))
 
 
-async def test_a_cookie_opens_the_administration_and_a_foreign_page_cannot_use_it(sqlite_rows: Rows) -> None:
-    async with running_service(sqlite_rows) as service:
+async def test_a_cookie_opens_the_administration_and_a_foreign_page_cannot_use_it(rows: Rows) -> None:
+    async with running_service(rows) as service:
         admin = await first_admin(service)
         body = {"name": "home"}
         for foreign in (
@@ -77,9 +77,9 @@ async def test_a_cookie_opens_the_administration_and_a_foreign_page_cannot_use_i
 
 
 async def test_a_wrong_password_and_a_name_that_is_not_there_get_the_same_answer_and_have_to_wait(
-    sqlite_rows: Rows,
+    rows: Rows,
 ) -> None:
-    async with running_service(sqlite_rows) as service:
+    async with running_service(rows) as service:
         await first_admin(service)
         right = {"name": "Ada ", "password": PASSWORD}
         assert (await service.request("POST", "/v1/sign-in", right)).status == 200
@@ -97,8 +97,8 @@ async def test_a_wrong_password_and_a_name_that_is_not_there_get_the_same_answer
         assert int(last.headers["retry-after"]) >= 1
 
 
-async def test_who_is_kept_out_is_signed_out_at_once(sqlite_rows: Rows) -> None:
-    async with running_service(sqlite_rows) as service:
+async def test_who_is_kept_out_is_signed_out_at_once(rows: Rows) -> None:
+    async with running_service(rows) as service:
         admin = await first_admin(service)
         grace = await add_person(service, admin, "grace")
         assert (await service.request("GET", "/v1/me", headers=grace)).status == 200
@@ -114,8 +114,8 @@ async def test_who_is_kept_out_is_signed_out_at_once(sqlite_rows: Rows) -> None:
         assert (await service.request("POST", "/v1/sign-in", attempt)).code == "wrong_password"
 
 
-async def test_the_last_admin_stays(sqlite_rows: Rows) -> None:
-    async with running_service(sqlite_rows) as service:
+async def test_the_last_admin_stays(rows: Rows) -> None:
+    async with running_service(rows) as service:
         admin = await first_admin(service)
         assert (await service.request("DELETE", "/v1/admin/people/ada", headers=admin)).code == "last_admin"
         headers = admin | {"if-match": "*"}
@@ -125,8 +125,8 @@ async def test_the_last_admin_stays(sqlite_rows: Rows) -> None:
         assert (await service.request("GET", "/v1/me", headers=admin)).status == 200
 
 
-async def test_a_role_opens_its_network_and_no_other(sqlite_rows: Rows) -> None:
-    async with running_service(sqlite_rows) as service:
+async def test_a_role_opens_its_network_and_no_other(rows: Rows) -> None:
+    async with running_service(rows) as service:
         admin = await first_admin(service)
         for name in ("home", "office"):
             await service.admin("POST", "networks", {"name": name})
@@ -157,8 +157,8 @@ async def test_a_role_opens_its_network_and_no_other(sqlite_rows: Rows) -> None:
             assert answer.code == "forbidden", (method, path)
 
 
-async def test_a_creation_that_is_asked_for_twice_happens_once(sqlite_rows: Rows) -> None:
-    async with running_service(sqlite_rows) as service:
+async def test_a_creation_that_is_asked_for_twice_happens_once(rows: Rows) -> None:
+    async with running_service(rows) as service:
         admin = await first_admin(service)
         headers = admin | {"idempotency-key": "one"}
         body = {"name": "backup", "scope": "read"}
@@ -177,8 +177,8 @@ async def test_a_creation_that_is_asked_for_twice_happens_once(sqlite_rows: Rows
         assert first.json["key"].encode() not in audit.body
 
 
-async def test_a_key_for_one_network_opens_that_one(sqlite_rows: Rows) -> None:
-    async with running_service(sqlite_rows) as service:
+async def test_a_key_for_one_network_opens_that_one(rows: Rows) -> None:
+    async with running_service(rows) as service:
         for name in ("home", "office"):
             await service.admin("POST", "networks", {"name": name})
         body = {"name": "one", "scope": "admin", "network": "home"}
@@ -189,10 +189,8 @@ async def test_a_key_for_one_network_opens_that_one(sqlite_rows: Rows) -> None:
 
 
 @pytest.mark.parametrize("password", ["short", "a" * 40, "ada", "x" * 300])
-async def test_a_password_that_is_none_is_refused_and_the_link_stays_good(
-    sqlite_rows: Rows, password: str
-) -> None:
-    async with running_service(sqlite_rows) as service:
+async def test_a_password_that_is_none_is_refused_and_the_link_stays_good(rows: Rows, password: str) -> None:
+    async with running_service(rows) as service:
         secret = BearerSecret(bytes(range(32)))
         service.rows.write(make_setup_link, secret, None, service.rows.now)
         body = {"secret": encode_setup_secret(secret), "name": "ada"}
@@ -201,8 +199,8 @@ async def test_a_password_that_is_none_is_refused_and_the_link_stays_good(
         assert (await service.request("POST", "/v1/setup", body | {"password": PASSWORD})).status == 201
 
 
-async def test_the_audit_log_tells_who_changed_what_and_holds_no_secret(sqlite_rows: Rows) -> None:
-    async with running_service(sqlite_rows) as service:
+async def test_the_audit_log_tells_who_changed_what_and_holds_no_secret(rows: Rows) -> None:
+    async with running_service(rows) as service:
         admin = await first_admin(service)
         await service.request("POST", "/v1/admin/networks", {"name": "home"}, headers=admin)
         path = "/v1/admin/networks/home"
@@ -232,8 +230,8 @@ async def test_the_audit_log_tells_who_changed_what_and_holds_no_secret(sqlite_r
         assert len(ids) == 4
 
 
-async def test_a_key_that_enrols_makes_tokens_and_removes_nobody(sqlite_rows: Rows) -> None:
-    async with running_service(sqlite_rows) as service:
+async def test_a_key_that_enrols_makes_tokens_and_removes_nobody(rows: Rows) -> None:
+    async with running_service(rows) as service:
         await service.admin("POST", "networks", {"name": "home"})
         await service.member(1)
         body = {"name": "enrolment", "scope": "enrol", "network": "home"}
@@ -244,8 +242,8 @@ async def test_a_key_that_enrols_makes_tokens_and_removes_nobody(sqlite_rows: Ro
             assert (await service.request(method, target, bearer=key)).code == "forbidden"
 
 
-async def test_failed_sign_ins_are_in_the_audit_log_but_cannot_fill_it(sqlite_rows: Rows) -> None:
-    async with running_service(sqlite_rows) as service:
+async def test_failed_sign_ins_are_in_the_audit_log_but_cannot_fill_it(rows: Rows) -> None:
+    async with running_service(rows) as service:
         admin = await first_admin(service)
         for number in range(40):
             service.address = f"198.51.100.{number % 4}"
@@ -265,8 +263,8 @@ async def test_failed_sign_ins_are_in_the_audit_log_but_cannot_fill_it(sqlite_ro
 
 
 @pytest.mark.parametrize("end", ["sign out", "disable", "role"])
-async def test_who_loses_the_right_hears_nothing_more(sqlite_rows: Rows, end: str) -> None:
-    async with running_service(sqlite_rows) as service:
+async def test_who_loses_the_right_hears_nothing_more(rows: Rows, end: str) -> None:
+    async with running_service(rows) as service:
         admin = await first_admin(service)
         await service.request("POST", "/v1/admin/networks", {"name": "home"}, headers=admin)
         eve = await add_person(service, admin, "eve")
@@ -291,11 +289,9 @@ async def test_who_loses_the_right_hears_nothing_more(sqlite_rows: Rows, end: st
             await wait_until(lambda: len(heard_by_admin) > told_admin)
 
 
-async def test_the_audit_log_can_be_taken_away_whole(
-    sqlite_rows: Rows, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_audit_log_can_be_taken_away_whole(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("coordinator.api.audit.BATCH", 4)
-    async with running_service(sqlite_rows) as service:
+    async with running_service(rows) as service:
         for number in range(10):
             made = await service.admin("POST", "keys", {"name": f"={number}+cmd"})
             assert made.status == 201
