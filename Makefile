@@ -3,7 +3,7 @@
 PYTHON = .venv/bin/python
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
-.PHONY: build test lint demo soak bench clean
+.PHONY: build test lint demo soak fuzz audit bench clean
 
 build:            ## .venv/bin/wgpy and .venv/bin/wgpy-device
 	@.ci/prepare build
@@ -32,7 +32,19 @@ demo:             ## a mesh of three hosts, in network namespaces; HOLD=1 keeps 
 
 soak:             ## the tests that take minutes, with gigabytes
 	@.ci/prepare test
+	FUZZ_INPUTS=100000 cargo test -p wgpy-fuzz --release --locked --quiet
 	$(PYTHON) -m pytest --soak -m soak --timeout 3600
+
+fuzz:             ## libFuzzer with AddressSanitizer on each target of rust/fuzz, SECONDS=60 long; nightly Rust, cargo-fuzz
+	for target in engine host_packets split_coalesce seal_open allowed_ips; do \
+		cargo +nightly fuzz run --fuzz-dir rust/fuzz --features fuzzer --target-dir target/fuzz $$target -- \
+			-max_total_time=$(or $(SECONDS),60) -max_len=8192 || exit 1; \
+	done
+
+audit:            ## dependencies: licences, versions, sources, and known faults where the network allows it
+	cargo deny check bans licenses sources
+	-cargo deny check advisories
+	-$(PYTHON) -m pip_audit --path .venv/lib/python3*/site-packages
 
 bench:            ## throughput against other WireGuards: table, JSON and chart in benchmarks/results/
 	@.ci/prepare test
