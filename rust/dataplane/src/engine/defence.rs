@@ -173,3 +173,36 @@ impl FirstDefence {
         Some(reply)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn past_two_hundred_a_second_initiations_need_a_cookie_though_the_core_keeps_up() {
+        let mut defence = FirstDefence::default();
+        defence.set_identity(Some((&[1; KEY_SIZE], &[2; KEY_SIZE])));
+        let source = SocketAddr::from(([198, 51, 100, 1], 51820));
+        let mut message = [0; 148];
+        message[0] = 1;
+        let mac1 = mac(&[1; KEY_SIZE], &[&message[..116]]).finalize().into_bytes();
+        message[116..132].copy_from_slice(&mac1);
+        let now = 100 * SECOND;
+        let mut passed = |message: &[u8], count: usize, now: u64| {
+            let verdicts = (0..count).map(|_| defence.judge(message, source, 0, now));
+            verdicts.filter(|verdict| matches!(verdict, Verdict::Pass)).count()
+        };
+        assert_eq!(passed(&message, 600, now), 512);
+        assert_eq!(passed(&message, 100, now + SECOND / 10), 20);
+        let mut response = message;
+        response[0] = 2;
+        let mac1 = mac(&[1; KEY_SIZE], &[&response[..116]]).finalize().into_bytes();
+        response[116..132].copy_from_slice(&mac1);
+        assert_eq!(passed(&response, 10, now + SECOND / 10), 10, "those are for an index of ours");
+        assert_eq!(passed(&message, 600, now + 10 * SECOND), 512, "the allowance is full again");
+        let cookie = defence.cookie(source, now + 10 * SECOND);
+        let mac2 = mac(&*cookie, &[&message[..132]]).finalize().into_bytes();
+        message[132..].copy_from_slice(&mac2);
+        assert!(matches!(defence.judge(&message, source, 0, now + 10 * SECOND), Verdict::Pass), "proven");
+    }
+}

@@ -295,33 +295,6 @@ fn the_last_counters_are_never_sent_and_what_does_not_fit_is_staged() {
 }
 
 #[test]
-fn initiations_that_the_core_keeps_up_with_are_asked_for_a_cookie_past_two_hundred_a_second() {
-    let bench = Bench::new();
-    bench.engine.set_identity(Some((&MAC1_KEY, &COOKIE_KEY)));
-    let message = initiation(None);
-    let passed = |count: usize| {
-        let mut passed = 0;
-        for _ in 0..count {
-            bench.arrives(&message, 1);
-            passed += bench.engine.events.handshake_depth();
-            let _ = bench.engine.events.drain();
-        }
-        passed
-    };
-    assert_eq!(passed(600), 512);
-    let replies = bench.departed();
-    assert_eq!(replies.len(), 88);
-    bench.world.now.fetch_add(SECOND / 10, Ordering::SeqCst);
-    assert_eq!(passed(100), 20);
-    let cookie = open_cookie(&replies[0].0, &message[116..132]);
-    bench.arrives(&initiation(Some(&cookie)), 1);
-    assert_eq!(bench.engine.events.handshake_depth(), 1, "a proven source has a bucket of its own");
-    let _ = bench.engine.events.drain();
-    bench.advance(10);
-    assert_eq!(passed(600), 512, "the allowance is full again");
-}
-
-#[test]
 fn under_load_a_cookie_is_asked_for_and_the_hold_lasts_a_second() {
     let bench = Bench::new();
     bench.engine.set_identity(Some((&MAC1_KEY, &COOKIE_KEY)));
