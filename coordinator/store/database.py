@@ -8,10 +8,10 @@ commit costs an fsync, and there is none per packet, ping or check-in.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -63,6 +63,35 @@ def parse_database_url(text: str) -> URL:
     return url.set(drivername=drivers[name])
 
 
+class Write(Generic[T]):
+    """A change that is to be made, and what came of it. Compared by identity."""
+
+    __slots__ = ("_change", "_error", "_result", "is_done")
+
+    def __init__(self, change: Callable[[Connection], T]) -> None:
+        self._change = change
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        self.is_done = False
+
+    def run(self, connection: Connection) -> frozenset[tuple[str, str]]:
+        """The networks that it changed or moved. Raises what the change raises."""
+        noted: dict[str, set[str]] = {CHANGED: set(), MOVED: set()}
+        connection.info.update(noted)
+        self._result = self._change(connection)
+        return frozenset((kind, id_) for kind, ids in noted.items() for id_ in ids)
+
+    def result(self) -> T:
+        """What the change gave, or what it raised."""
+        if self._error is not None:
+            raise self._error
+        return cast("T", self._result)
+
+    def fail(self, error: BaseException) -> None:
+        """It was undone, alone or with the transaction."""
+        self._error, self.is_done = error, True
+
+
 class Database:
     """Two ways in: `read` sees one consistent snapshot, `write` is one transaction, whole or not at all."""
 
@@ -105,16 +134,49 @@ class Database:
 
         An exception, a Refusal too, undoes all of it.
         """
-        with self._writer.connect() as connection:
-            changed: set[str] = set()
-            moved: set[str] = set()
-            connection.info[CHANGED], connection.info[MOVED] = changed, moved
-            with connection.begin():
-                result = change(connection, *args, **kwargs)
+        made = Write(lambda connection: change(connection, *args, **kwargs))
+        networks = self.write_all([made])
+        return made.result(), networks
+
+    def write_all(self, batch: Sequence[Write[Any]]) -> frozenset[str]:
+        """Make these changes in one transaction, each whole or not at all → the networks that changed.
+
+        What each gave or raised it knows itself, once the commit is on the disk; when the commit fails, all
+        have failed.
+        """
+        try:
+            with self._writer.begin() as connection:
+                noted: set[tuple[str, str]] = set()
+                if len(batch) == 1:
+                    noted |= batch[0].run(connection)
+                else:
+                    for write in batch:
+                        noted |= self._run_beside_others(connection, write)
+                changed = frozenset(id_ for kind, id_ in noted if kind == CHANGED)
                 if not self.is_sqlite:
                     ring(connection, self.origin, "change", changed)
-                    ring(connection, self.origin, "presence", moved)
-            return result, frozenset(changed)
+                    ring(connection, self.origin, "presence", {id_ for kind, id_ in noted if kind == MOVED})
+        except BaseException as error:
+            for write in batch:
+                write.fail(error)
+            if not isinstance(error, Exception):
+                raise
+            return frozenset()
+        for write in batch:
+            write.is_done = True
+        return changed
+
+    def _run_beside_others(self, connection: Connection, write: Write[Any]) -> frozenset[tuple[str, str]]:
+        """In a savepoint, so that it fails alone."""
+        try:
+            with connection.begin_nested():
+                return write.run(connection)
+        except Exception as error:
+            # On a full disk SQLite gives up the whole transaction: then the others have failed as well.
+            if not getattr(connection.connection.dbapi_connection, "in_transaction", False):
+                raise
+            write.fail(error)
+            return frozenset()
 
     def driver_arguments(self) -> dict[str, Any]:
         """How psycopg connects to this PostgreSQL by itself. They hold the password."""
