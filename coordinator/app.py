@@ -143,6 +143,7 @@ def build_app(context: Context) -> Starlette:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
             await tasks.start(context.hub.run)
+            tasks.start_soon(context.pump.run)
             tasks.start_soon(_tidy_for_ever, context)
             try:
                 yield

@@ -1,11 +1,12 @@
 """uvicorn's HTTP protocol, with the patience and the room that a stranger gets: so long, and so much, for a
-request's head.
+request's head. A stream leaves it, and with it everything that a request needs memory for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -22,6 +23,56 @@ WRITE_BUFFER: Final = 32 * 1024
 """
 
 
+TAKE_OVER: Final = "wgpy.take_over"
+"""The extension in an ASGI scope by which an application takes the connection."""
+
+
+def _nothing() -> None:
+    pass
+
+
+class StreamProtocol(asyncio.Protocol):
+    """A connection that only an answer without end goes over: `coordinator.pump.Sink`."""
+
+    __slots__ = ("_connections", "_takes_more", "_transport", "on_lost", "on_ready")
+
+    def __init__(self, transport: asyncio.Transport, connections: set[Any]) -> None:
+        self._transport = transport
+        self._connections = connections
+        self._takes_more = True
+        self.on_ready: Callable[[], None] = _nothing
+        self.on_lost: Callable[[], None] = _nothing
+
+    def send(self, data: bytes) -> bool:
+        self._transport.write(b"%x\r\n%s\r\n" % (len(data), data))
+        return self._takes_more
+
+    def end(self) -> None:
+        self._transport.write(b"0\r\n\r\n")
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def shutdown(self) -> None:
+        """uvicorn stops."""
+        self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        self.on_lost()
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.abort()  # who listens to a stream has nothing more to say
+
+    def pause_writing(self) -> None:
+        self._takes_more = False
+
+    def resume_writing(self) -> None:
+        self._takes_more = True
+        self.on_ready()
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """Hangs up on who connects and says nothing, says it drop by drop, or does not stop."""
 
@@ -35,7 +86,36 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._forget_scope()
         super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {TAKE_OVER: self.take_over}  # type: ignore[dict-item]
+
+    def _forget_scope(self) -> None:
+        if self.scope is not None:  # it leads back to us, and we shall not wait for the garbage collector
+            self.scope["extensions"].clear()
+
+    def take_over(self, headers: Iterable[tuple[bytes, bytes]]) -> StreamProtocol | None:
+        """Begin the answer to the request under way, with status 200, and give up the connection to who goes
+        on with it. None when the other side is gone.
+        """
+        if self.transport.is_closing():
+            return None
+        lines = [b"HTTP/1.1 200 OK"]
+        lines += [b"%s: %s" % pair for pair in (*self.server_state.default_headers, *headers)]
+        lines += [b"transfer-encoding: chunked", b"connection: close", b"", b""]
+        self.transport.write(b"\r\n".join(lines))
+        self.cycle.response_started = self.cycle.response_complete = True
+        self._stop_waiting()
+        self._forget_scope()
+        connections: set[Any] = self.connections  # uvicorn asks no more of them than `shutdown`
+        connections.discard(self)
+        stream = StreamProtocol(self.transport, connections)
+        connections.add(stream)
+        self.transport.set_protocol(stream)
+        return stream
 
     def data_received(self, data: bytes) -> None:
         if self._patience is not None:

@@ -70,7 +70,7 @@ class Channel:
     def wake(self) -> None:
         for watchers in self.watchers.values():
             for watcher in watchers:
-                watcher.woken.set()
+                watcher.wake()
         self.wake_listeners()
 
     def wake_listeners(self) -> None:
@@ -104,6 +104,11 @@ class Listener:
 class Watcher:
     """One stream of one node: where it stands. Its queue is this and nothing more."""
 
+    __slots__ = (
+        "changes", "channel", "finished", "key_epoch", "node_id", "on_wake", "presence_version",
+        "report_every", "revision", "woken",
+    )  # fmt: skip
+
     def __init__(self, channel: Channel, node_id: str, key_epoch: int, changes: Changes | None) -> None:
         self.channel = channel
         self.node_id = node_id
@@ -112,8 +117,16 @@ class Watcher:
         self.revision: int | None = None
         self.presence_version = 0
         self.report_every = REPORT_INTERVAL
-        self.woken = anyio.Event()
+        self.on_wake: Callable[[], None] | None = None
+        self.woken: anyio.Event | None = None
         self.finished = False
+
+    def wake(self) -> None:
+        """There may be something to tell it."""
+        if self.on_wake is not None:
+            self.on_wake()
+        elif self.woken is not None:
+            self.woken.set()
 
 
 class Hub:
@@ -289,7 +302,7 @@ class Hub:
         for watchers in channel.watchers.values():
             for watcher in watchers:
                 if watcher.presence_version < version:
-                    watcher.woken.set()
+                    watcher.wake()
         channel.wake_listeners()
 
     # --- channels -------------------------------------------------------------------------------------------
@@ -448,20 +461,31 @@ class Hub:
         if watcher.presence_version == 0:
             return self._first_lines(watcher)
         with anyio.move_on_after(KEEPALIVE_INTERVAL):
-            while not self._is_over(watcher):
+            while not self.is_over(watcher):
                 watcher.woken = anyio.Event()
                 if lines := self._lines(watcher):
                     return lines
-                if not self._is_over(watcher):
+                if not self.is_over(watcher):
                     await watcher.woken.wait()
-        if self._is_over(watcher):
+        return self.quiet_lines(watcher)
+
+    def lines_now(self, watcher: Watcher) -> list[bytes]:
+        """What there is to tell at this moment; perhaps nothing."""
+        if self.is_over(watcher):
             return []
-        if lines := self._lines(watcher):  # the bell and the timeout came at once
+        return self._first_lines(watcher) if watcher.presence_version == 0 else self._lines(watcher)
+
+    def quiet_lines(self, watcher: Watcher) -> list[bytes]:
+        """The same after 15 s of quiet: at least a keepalive. None when the stream is over."""
+        if lines := self.lines_now(watcher):
             return lines
+        if self.is_over(watcher):
+            return []
         self._hear(watcher.channel, watcher.node_id)
         return [watcher.channel.view.keepalive_for(watcher.node_id)]
 
-    def _is_over(self, watcher: Watcher) -> bool:
+    def is_over(self, watcher: Watcher) -> bool:
+        """Whether there is nothing more to come."""
         return self._closing or watcher.finished
 
     def _first_lines(self, watcher: Watcher) -> list[bytes]:
@@ -476,6 +500,7 @@ class Hub:
         else:
             line = channel.view.line_for(node_id, self._now_known(watcher))
         watcher.revision = channel.view.revision
+        watcher.changes = None
         return [presence_line(presence), line]
 
     def _now_known(self, watcher: Watcher) -> Changes | None:

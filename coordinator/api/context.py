@@ -13,6 +13,7 @@ from coordinator.hub import Hub
 from coordinator.identity import CoordinatorIdentity
 from coordinator.metrics import Metrics
 from coordinator.passwords import Passwords
+from coordinator.pump import Pump
 from coordinator.ratelimit import RateLimit, Sample
 from coordinator.store.store import Store
 
@@ -27,11 +28,15 @@ class Context:
     sessions: SessionKeys
     rng: RandomSource
     clock: Callable[[], float]
+    pump: Pump = field(init=False)
     limit: RateLimit = field(default_factory=RateLimit)
     passwords: Passwords = field(default_factory=Passwords)
     metrics: Metrics = field(default_factory=Metrics)
     sign_ins: tuple[RateLimit, RateLimit] = field(default_factory=RateLimit.for_sign_in)
     failed_sign_ins: Sample = field(default_factory=Sample.of_failed_sign_ins)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pump", Pump(self.hub))
 
 
 def context_of(request: Request) -> Context:

@@ -138,7 +138,7 @@ async def watch(request: Request) -> ASGIApp:
     text = request.query_params.get("since")
     since = None if text is None else Since.parse(text)
     bearer = Bearer(node.network_id, node.id, node.key_epoch)
-    return FrameStream(context.hub, await context.hub.subscribe(bearer, since))
+    return FrameStream(context.hub, context.pump, await context.hub.subscribe(bearer, since))
 
 
 async def leave(request: Request) -> Response:

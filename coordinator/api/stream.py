@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import anyio
 from starlette.types import Receive, Scope, Send
 
+from coordinator.http_protocol import TAKE_OVER
 from coordinator.hub import Hub, Watcher
+from coordinator.pump import PIECE, Pump
 from wgpy.mesh.frames import DEAD_STREAM_TIMEOUT
 from wgpy.mesh.wire import STREAM_TYPE
-
-PIECE: Final = 16 * 1024
-"""Octets handed to TLS at once: its buffers keep the size of the largest piece as long as the stream lives.
-Maps of 250 KB, sent whole, cost 660 KB a stream, and 250 KB in pieces (500 streams, as the process grew).
-"""
 
 _HEADERS = [
     (b"content-type", STREAM_TYPE.encode()),
@@ -31,13 +26,28 @@ async def wait_hang_up(receive: Receive, scope: anyio.CancelScope) -> None:
 
 
 class FrameStream:
-    """Answers with one frame a line until the node hangs up, is removed, or takes nothing for 45 s."""
+    """Answers with one frame a line until the node hangs up, is removed, or takes nothing for 45 s.
 
-    def __init__(self, hub: Hub, watcher: Watcher) -> None:
+    Our own server gives up the connection to the pump, and the request ends; other servers are waited for.
+    """
+
+    def __init__(self, hub: Hub, pump: Pump, watcher: Watcher) -> None:
         self._hub = hub
+        self._pump = pump
         self._watcher = watcher
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        take_over = scope.get("extensions", {}).get(TAKE_OVER)
+        if take_over is None:
+            await self._wait(receive, send)
+            return
+        sink = take_over(_HEADERS)
+        if sink is None:
+            self._hub.unsubscribe(self._watcher)
+        else:
+            self._pump.add(self._watcher, sink)
+
+    async def _wait(self, receive: Receive, send: Send) -> None:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(wait_hang_up, receive, tasks.cancel_scope)
