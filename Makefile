@@ -35,10 +35,14 @@ soak:             ## the tests that take minutes, with gigabytes
 	FUZZ_INPUTS=100000 cargo test -p wgpy-fuzz --release --locked --quiet
 	$(PYTHON) -m pytest --soak -m soak --timeout 3600
 
-fuzz:             ## libFuzzer with AddressSanitizer on each target of rust/fuzz, SECONDS=60 long; nightly Rust, cargo-fuzz
+fuzz:             ## libFuzzer on the data plane (with AddressSanitizer) and the readers in Python, SECONDS=60 each
 	for target in engine host_packets split_coalesce seal_open allowed_ips; do \
 		cargo +nightly fuzz run --fuzz-dir rust/fuzz --features fuzzer --target-dir target/fuzz $$target -- \
 			-max_total_time=$(or $(SECONDS),60) -max_len=8192 || exit 1; \
+	done
+	$(PYTHON) -m pip install --quiet atheris
+	for reader in $(notdir $(wildcard tests/corpora/*)); do \
+		$(PYTHON) -m tests.fuzz_readers $$reader tests/corpora/$$reader -max_total_time=$(or $(SECONDS),60) || exit 1; \
 	done
 
 audit:            ## dependencies: licences, versions, sources, and known faults where the network allows it

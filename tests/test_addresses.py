@@ -157,3 +157,10 @@ def test_packed_prefixes_are_written_as_rfc_5952_says(given_: list[Prefix]) -> N
     for prefix, text in zip(given_, texts, strict=True):
         if not (isinstance(prefix, IPv6Network) and prefix.network_address.ipv4_mapped):
             assert text == str(prefix)
+
+
+@pytest.mark.parametrize("text", ["fe80::%3", "fe80::%3/64", "E::%:"])
+def test_neither_a_prefix_nor_an_interfaces_address_has_a_zone(text: str) -> None:
+    for parse in (parse_prefix, parse_interface_address):
+        with pytest.raises(ConfigError, match="such as 10"):
+            parse(text)

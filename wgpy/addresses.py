@@ -65,6 +65,8 @@ def parse_prefix(text: str) -> Prefix:
     try:
         if "/" in text and not (text.rpartition("/")[2].isascii() and text.rpartition("/")[2].isdigit()):
             raise ValueError
+        if "%" in text:  # a zone, which no prefix has
+            raise ValueError
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ConfigError(
@@ -75,6 +77,8 @@ def parse_prefix(text: str) -> Prefix:
 def parse_interface_address(text: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
     """Read an address with its prefix length, as in `Address = 10.0.0.1/24`. Raises ConfigError."""
     try:
+        if "%" in text:  # a zone: the interface is the one that gets the address
+            raise ValueError
         return ipaddress.ip_interface(text)
     except ValueError:
         raise ConfigError(

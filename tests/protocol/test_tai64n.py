@@ -51,6 +51,14 @@ def test_clock_set_back_recovers_at_once() -> None:
     assert source.create(before, NOW_NS - 86400 * SECOND_NS) > before
 
 
+def test_with_a_clock_set_back_a_peer_that_was_removed_and_came_back_is_stamped_above_what_it_had() -> None:
+    source = TimestampSource()
+    before = source.create(None, NOW_NS)
+    again = source.create(None, NOW_NS - 86400 * SECOND_NS)
+    assert again > before
+    assert source.create(again, NOW_NS - 86400 * SECOND_NS) > again
+
+
 def test_host_that_boots_in_the_past_goes_on_above_what_it_sent_in_its_earlier_life() -> None:
     earlier = TimestampSource()
     sent = earlier.create(None, NOW_NS)

@@ -42,7 +42,8 @@ class TimestampSource:
 
     A stamp is the rounded wall clock, unless that is not later than what this peer has had from us: then a
     step more than that. Nor does one fall below the highest stamp sent to anyone, so that a clock set back,
-    and a host that boots in the past with `highest` from its state file, still talk.
+    and a host that boots in the past with `highest` from its state file, still talk. While the clock is
+    behind, a peer of which nothing is known gets a step more: it may be one that was removed and came back.
     """
 
     def __init__(self, highest: bytes | None = None) -> None:
@@ -57,7 +58,9 @@ class TimestampSource:
 
     def create(self, last_sent: bytes | None, wall_ns: int) -> bytes:
         """A stamp for the peer whose last one is `last_sent`."""
-        ns = max(round_down(wall_ns), self._floor_ns)
+        ns = round_down(wall_ns)
+        if ns < self._floor_ns:
+            ns = self._floor_ns + (TIMESTAMP_GRANULARITY_NS if last_sent is None else 0)
         if last_sent is not None:
             ns = max(ns, decode(last_sent) + TIMESTAMP_GRANULARITY_NS)
         ns = round_down(ns)
