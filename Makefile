@@ -3,7 +3,7 @@
 PYTHON = .venv/bin/python
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
-.PHONY: build test lint demo soak fuzz audit bench clean
+.PHONY: build test lint demo soak fuzz sanitize audit bench clean
 
 build:            ## .venv/bin/wgpy and .venv/bin/wgpy-device
 	@.ci/prepare build
@@ -44,6 +44,15 @@ fuzz:             ## libFuzzer on the data plane (with AddressSanitizer) and the
 	for reader in $(notdir $(wildcard tests/corpora/*)); do \
 		$(PYTHON) -m tests.fuzz_readers $$reader tests/corpora/$$reader -max_total_time=$(or $(SECONDS),60) || exit 1; \
 	done
+
+TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
+SANITIZED = nice cargo +nightly test --quiet -Zbuild-std -p wgpy-dataplane --lib --target $(TARGET)
+
+sanitize:         ## the data plane's tests under Address- and ThreadSanitizer and Miri: nightly Rust with rust-src, miri
+	RUSTFLAGS=-Zsanitizer=address $(SANITIZED) --target-dir target/asan
+	RUSTFLAGS=-Zsanitizer=thread $(SANITIZED) --target-dir target/tsan -- --skip no_burden
+	cargo +nightly miri test --quiet -p wgpy-dataplane --lib --target-dir target/miri -- --skip no_burden \
+		checksum:: coalesce:: inner:: replay:: superpacket:: virtio:: message:: ratelimiter:: staging:: allowed_ips::
 
 audit:            ## dependencies: licences, versions, sources, and known faults where the network allows it
 	cargo deny check bans licenses sources
