@@ -24,7 +24,10 @@ import uvloop
 
 from benchmarks.light_node import LightNode, Wire, client_context
 from benchmarks.machine import commit, describe
+from coordinator.client import open_client
+from coordinator.state_dir import StateDir
 from tests.coordinator.process import Coordinator
+from wgpy.mesh.token import Token
 
 RESULTS = Path(__file__).parent / "results"
 TICK = os.sysconf("SC_CLK_TCK")
@@ -200,11 +203,7 @@ async def measure(shape: Shape, options: argparse.Namespace, folder: Path) -> di
     try:
         context = client_context()
         nodes: list[LightNode] = []
-        for network in range(shape.networks):
-            await asyncio.to_thread(
-                coordinator.run, "network", "create", f"n{network}", "--cidr", _range(network)
-            )
-            token = await asyncio.to_thread(coordinator.token, f"n{network}", "--uses", "0")
+        for token in await asyncio.to_thread(make_networks, coordinator, shape):
             numbers = range(len(nodes), min(len(nodes) + shape.per_network, shape.nodes))
             nodes += [LightNode(number, coordinator.url, token, context) for number in numbers]
         meter = Meter(server)
@@ -248,6 +247,18 @@ async def measure(shape: Shape, options: argparse.Namespace, folder: Path) -> di
             node.hang_up()
         await asyncio.to_thread(coordinator.stop)
     return figures
+
+
+def make_networks(coordinator: Coordinator, shape: Shape) -> list[Token]:
+    """A token without limit for each."""
+    tokens = []
+    with open_client(StateDir(coordinator.state_dir)) as client:
+        for network in range(shape.networks):
+            name = f"n{network}"
+            client.call("POST", "networks", body={"name": name, "ranges": [_range(network)]})
+            made = client.call("POST", "networks", name, "tokens", body={"uses": 0})
+            tokens.append(Token.decode(made["token"]))
+    return tokens
 
 
 def _range(network: int) -> str:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from coordinator.api import admin, audit, health, keys, node, people, qr, sign_in, tunnels
 from coordinator.api.call import serve_endpoint
 from coordinator.api.context import Context, context_of
-from coordinator.api.edge import EXCEPTION_HANDLERS
+from coordinator.api.edge import EXCEPTION_HANDLERS, limit_stranger
 from coordinator.api.openapi import with_document
 from coordinator.api.table import Endpoint, Needs, Query
 from coordinator.errors import Refusal
@@ -121,6 +121,11 @@ PAGE_ROUTES = (
 """The web page: files that anybody may read. What they show they ask for like everyone else."""
 
 
+async def _limited(serve: Handler, request: Request) -> Any:
+    limit_stranger(request)
+    return await serve(request)
+
+
 async def _serve(by_method: Mapping[str, Handler], request: Request) -> Any:
     """One route a path, so that a method that it does not take is answered with all that it does."""
     return await by_method[request.method](request)
@@ -131,8 +136,10 @@ def build_app(context: Context) -> Starlette:
     context.store.measured = context.metrics.count_transaction
     context.metrics.watch(context.hub.census)
     handlers: dict[str, dict[str, Handler]] = {}
-    for method, path, handler in (*ROUTES, *PAGE_ROUTES):
+    for method, path, handler in ROUTES:
         handlers.setdefault(path, {})[method] = handler
+    for method, path, handler in PAGE_ROUTES:
+        handlers.setdefault(path, {})[method] = functools.partial(_limited, handler)
     routes = []
     for path, by_method in handlers.items():
         route = Route(path, functools.partial(_serve, by_method), methods=[*by_method])

@@ -53,6 +53,10 @@ coordinator.add_command(restore)
 @database_option
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="An own certificate chain, PEM.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key, PEM.")
+@click.option(
+    "--trusted-proxy", "proxies", multiple=True, metavar="RANGE", help="Whose X-Forwarded-For is believed."
+)
+@click.option("--tls-by-proxy", is_flag=True, help="Serve plain HTTP to the trusted proxies, which have TLS.")
 @click.option("--new-epoch", is_flag=True, help="After a restored backup: all nodes take a full map.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
 @click.option("-v", "--verbose", is_flag=True, help="Log for debugging.")
@@ -65,6 +69,8 @@ def serve(
     database: str | None,
     tls_cert: Path | None,
     tls_key: Path | None,
+    proxies: tuple[str, ...],
+    tls_by_proxy: bool,
     new_epoch: bool,
     log_format: LogFormat,
     verbose: bool,
@@ -88,6 +94,8 @@ def serve(
         database=database,
         own_certificate=own,
         new_epoch=new_epoch,
+        trusted_proxies=tuple(parse_prefix(text) for text in proxies),
+        tls_by_proxy=tls_by_proxy,
     )
     serve(options, functools.partial(_announce, state_dir))
 

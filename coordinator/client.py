@@ -5,6 +5,7 @@ itself.
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import ssl
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,12 @@ class AdminClient:
     def __init__(self, admin: AdminFile) -> None:
         self._admin = admin
         parts = urlsplit(admin.url)
+        self._connection: http.client.HTTPConnection
+        if parts.scheme == "http":
+            self._connection = http.client.HTTPConnection(
+                parts.hostname or "", parts.port or 80, timeout=TIMEOUT
+            )
+            return
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE  # the identity key speaks for the leaf, see _check_identity
@@ -38,6 +45,12 @@ class AdminClient:
 
     def __enter__(self) -> Self:
         """Raises CoordinatorError."""
+        if not isinstance(self._connection, http.client.HTTPSConnection) and not _is_loopback(
+            self._connection.host
+        ):
+            raise CoordinatorError(
+                f"{self._admin.url} has no TLS and is not on this host: run this where the coordinator runs"
+            )
         try:
             self._connection.connect()
             self._check_identity()
@@ -62,20 +75,21 @@ class AdminClient:
         )
 
     def _check_identity(self) -> None:
-        certificate = self._connection.sock.getpeercert(binary_form=True) or b""
+        tls = self._connection.sock
+        certificate = (tls.getpeercert(binary_form=True) or b"") if isinstance(tls, ssl.SSLSocket) else None
         self._connection.request("GET", "/v1/identity")
         response = self._connection.getresponse()
         status, body = response.status, response.read(MAX_ANSWER_SIZE)
         try:
             identity = Identity.from_json(decode_json(body, MAX_ANSWER_SIZE))
-            leaf = leaf_hash_untrusted(certificate)
+            leaf = None if certificate is None else leaf_hash_untrusted(certificate)
         except (MalformedMessage, InvalidMessage):
             raise CoordinatorError(
                 f"{self._admin.url} answers (HTTP {status}), but not as a coordinator: does another program "
                 "have its port?"
             ) from None
         genuine = encode_b64u(identity.identity.hash) == self._admin.identity and identity.verify()
-        if not genuine or leaf not in identity.leaves:
+        if not genuine or (leaf is not None and leaf not in identity.leaves):
             raise CoordinatorError(
                 f"{self._admin.url} is not the coordinator of this state directory: does another one "
                 "have its port, or was admin.json copied?",
@@ -128,6 +142,13 @@ class AdminClient:
         problem = value if isinstance(value, dict) else {}
         detail = str(problem.get("detail", f"it answered HTTP {status}"))
         return CoordinatorError(detail, code=str(problem.get("code", "")), status=status)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _target(path: tuple[str, ...], query: Mapping[str, str | int | None]) -> str:

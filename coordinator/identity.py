@@ -52,18 +52,18 @@ class CoordinatorIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What `serve` runs on."""
+    """What `serve` runs on. `tls` None: it ends at a proxy."""
 
     identity: CoordinatorIdentity
     session_key: bytes
-    tls: ssl.SSLContext
+    tls: ssl.SSLContext | None
 
     def __repr__(self) -> str:
         return "Credentials(…)"
 
 
 def load_credentials(
-    database: Database, key_file: Path, own: OwnCertificate | None, now: float
+    database: Database, key_file: Path, own: OwnCertificate | None, now: float, *, tls_by_proxy: bool = False
 ) -> Credentials:
     """From the database, made at first start. Raises StateError (they do not open), ConfigError (own
     certificate).
@@ -77,6 +77,9 @@ def load_credentials(
     opened = load_secrets(database, key_file, makers, now)
     key = IdentityKey(opened["identity"])
     leaf, next_leaf = Leaf.decode(opened["leaf"]), Leaf.decode(opened["next_leaf"])
+    if tls_by_proxy:
+        identity = CoordinatorIdentity(key, (leaf.hash, next_leaf.hash), pinned=False)
+        return Credentials(identity, opened["session"], None)
     if own is None:
         identity = CoordinatorIdentity(key, (leaf.hash, next_leaf.hash), pinned=True)
         return Credentials(identity, opened["session"], serve_leaf(leaf))

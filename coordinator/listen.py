@@ -111,13 +111,13 @@ def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
     return listener
 
 
-def local_url(listener: socket.socket) -> str:
+def local_url(listener: socket.socket, *, tls: bool = True) -> str:
     """How a program on this host reaches the listener."""
     address, port = _bound_to(listener)
     if address.is_unspecified:
         loopback = "::1" if address.version == 6 and not _takes_ipv4(listener) else "127.0.0.1"
         address = ipaddress.ip_address(loopback)
-    return _url(address, port)
+    return _url(address, port) if tls else f"http://{Endpoint(address, port)}"
 
 
 def guessed_urls(listener: socket.socket) -> tuple[str, ...]:

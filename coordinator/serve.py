@@ -20,8 +20,10 @@ import uvicorn
 import uvloop
 from sqlalchemy import Connection, update
 from sqlalchemy.exc import DBAPIError
+from starlette.types import ASGIApp
 
 from coordinator.api.context import Context
+from coordinator.api.proxies import BehindProxies
 from coordinator.app import build_app
 from coordinator.auth import SessionKeys
 from coordinator.http_protocol import GuardedProtocol
@@ -38,6 +40,7 @@ from coordinator.store.setup_links import encode_setup_secret, make_setup_link
 from coordinator.store.snapshot import read_epoch
 from coordinator.store.store import Store
 from coordinator.store.tables import meta
+from wgpy.addresses import Prefix
 from wgpy.errors import ConfigError, StateError
 from wgpy.mesh.encoding import encode_b64u, is_coordinator_url
 from wgpy.mesh.signing import BearerSecret
@@ -58,6 +61,8 @@ class ServeOptions:
     database: str | None = None
     own_certificate: OwnCertificate | None = None
     new_epoch: bool = False
+    trusted_proxies: tuple[Prefix, ...] = ()
+    tls_by_proxy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ def serve(options: ServeOptions, announce: Callable[[Started], None]) -> None:
     for url in options.urls:
         if not is_coordinator_url(url):
             raise ConfigError(f"--url is https://HOST or https://HOST:PORT and nothing more; got {url!r}")
+    _check_proxies(options)
     os.umask(0o077)
     _raise_open_files()
     _return_freed_memory()
@@ -93,14 +99,17 @@ def serve(options: ServeOptions, announce: Callable[[Started], None]) -> None:
         database = _open_database(options, state)
         stack.callback(database.close)
         now = time.time()
-        credentials = load_credentials(database, state.key_file, options.own_certificate, now)
+        credentials = load_credentials(
+            database, state.key_file, options.own_certificate, now, tls_by_proxy=options.tls_by_proxy
+        )
         listener, fallback = open_listener(options.listen)
         stack.callback(listener.close)
         urls = options.urls or guessed_urls(listener)
         database.write(set_urls, urls, now)
-        _provide_admin_file(state, database, credentials.identity, local_url(listener), now)
+        own_url = local_url(listener, tls=not options.tls_by_proxy)
+        _provide_admin_file(state, database, credentials.identity, own_url, now)
         started = Started(
-            listening=local_url(listener),
+            listening=own_url,
             urls=urls,
             urls_guessed=not options.urls,
             fallback=fallback,
@@ -110,7 +119,19 @@ def serve(options: ServeOptions, announce: Callable[[Started], None]) -> None:
             setup_url=_make_setup_url(database, urls[0], now),
         )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(database, credentials, listener, lambda: announce(started)))
+            runner.run(_serve(database, credentials, listener, options, lambda: announce(started)))
+
+
+def _check_proxies(options: ServeOptions) -> None:
+    """Raises ConfigError."""
+    if not options.tls_by_proxy:
+        return
+    if options.own_certificate is not None:
+        raise ConfigError("--tls-by-proxy and --tls-cert exclude each other: the certificate is the proxy's")
+    if not options.trusted_proxies:
+        raise ConfigError("--tls-by-proxy needs --trusted-proxy: the addresses that the proxy comes from")
+    if not options.urls:
+        raise ConfigError("--tls-by-proxy needs --url: how nodes reach the proxy")
 
 
 def _open_database(options: ServeOptions, state: StateDir) -> Database:
@@ -186,15 +207,22 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    database: Database, credentials: Credentials, listener: socket.socket, announce: Callable[[], None]
+    database: Database,
+    credentials: Credentials,
+    listener: socket.socket,
+    options: ServeOptions,
+    announce: Callable[[], None],
 ) -> None:
     store = Store(database)
     epoch = await store.read(read_epoch)
     hub = Hub(store, credentials.identity, epoch, os.urandom(8).hex(), time.time)
     sessions = SessionKeys(credentials.session_key)
     context = Context(store, hub, credentials.identity, sessions, random.SystemRandom(), time.time)
+    app: ASGIApp = build_app(context)
+    if options.trusted_proxies:
+        app = BehindProxies(app, options.trusted_proxies, only=options.tls_by_proxy)
     config = uvicorn.Config(
-        build_app(context),
+        app,
         http=GuardedProtocol,
         ws="none",
         lifespan="on",

@@ -74,6 +74,10 @@ async def answer_malformed(_request: Request, error: Exception) -> Response:
 
 async def answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    try:
+        limit_stranger(request)
+    except Refusal as refusal:
+        return problem(refusal)
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         detail = f"{request.url.path[:100]} does not take {request.method[:10]}: it takes {allowed}"
