@@ -18,6 +18,7 @@ __all__ = [
     "VIRTIO_NET_HDR_SIZE",
     "AllowedIps",
     "Engine",
+    "FirstDefence",
     "Opened",
     "Outcome",
     "ReplayWindow",
@@ -142,6 +143,20 @@ class Session:
         length.
 
         The bytes are empty unless the outcome is DATA or CONTROL.
+        """
+
+@final
+class FirstDefence:
+    """The first line of defence (paper §5.3) for an engine in Python: see `wgpy/engine/defence.py`."""
+
+    def __new__(cls) -> FirstDefence: ...
+    def set_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
+        """Keys made of our static public key, 32 octets each; None: no message passes."""
+
+    def judge(self, message: bytes, source: bytes, port: int, depth: int, now: float) -> bytes | str | None:
+        """What to do with an initiation or response that has its type's size and came from `source` (4 or
+        16 octets) while `depth` others wait. None: it is worth a DH. A `str` is why it is dropped, `bytes`
+        the cookie reply that its sender gets instead.
         """
 
 @final

@@ -80,6 +80,16 @@ class Received:
         """Where from. Made when it is asked for: what strangers send is dropped without it."""
         return self._socket.origin(self._address, self._pktinfo)
 
+    def source(self) -> tuple[bytes, int]:
+        """The sender's address, 4 or 16 octets, and port."""
+        host, port = str(self._address[0]), int(self._address[1])
+        family = socket.AF_INET6 if self._socket.is_ipv6 else socket.AF_INET
+        return socket.inet_pton(family, host.partition("%")[0]), port
+
+    def answer(self, data: bytes) -> None:
+        """Send back the way it came."""
+        self._socket.answer_nowait(data, self._address, self._pktinfo)
+
 
 class UdpSocket:
     """One family's socket. `drops` counts what the kernel threw away unread, `send_failures` what it
@@ -213,6 +223,16 @@ class UdpSocket:
             return True
         self.send_failures += 1
         return False
+
+    def answer_nowait(self, data: bytes, address: tuple[str | int, ...], pktinfo: bytes) -> None:
+        """Send one datagram to where another came from, from the address that one was sent to."""
+        if len(pktinfo) == _IN_PKTINFO.size:
+            # As it was told, for strangers are many: no objects are made of their addresses.
+            source = bytes(4) + pktinfo[4:8] + bytes(4)
+            if self._try(data, [(socket.IPPROTO_IP, _IP_PKTINFO, source)], address) == 0:
+                return
+        origin = self.origin(address, pktinfo)
+        self.send_nowait(data, origin.remote, origin, 0)
 
     def send_run_nowait(
         self, run: bytes, segment_size: int, to: Endpoint, source: Origin | None, tos: int

@@ -9,10 +9,9 @@ could just bear would have all of a processor.
 
 from __future__ import annotations
 
-import enum
-from typing import Final
+from ipaddress import ip_address
+from typing import Final, Protocol
 
-from wgpy.protocol.actions import Origin
 from wgpy.protocol.constants import UNDER_LOAD_DEPTH, UNDER_LOAD_HOLD, UNPROVEN_PER_SECOND
 from wgpy.protocol.cookie import CookieChecker, MacState
 from wgpy.protocol.crypto import RandomSource
@@ -20,20 +19,20 @@ from wgpy.protocol.messages import MessageType
 from wgpy.protocol.ratelimiter import RateLimiter
 
 
-class Verdict(enum.Enum):
-    """What to do with a message."""
+class Defence(Protocol):
+    """Judges initiations and responses that have the size of their type."""
 
-    PASS = enum.auto()
-    INVALID_MAC1 = enum.auto()
-    """Drop it."""
-    COOKIE_REPLY = enum.auto()
-    """Drop it, and send its sender `FirstDefence.create_reply`."""
-    RATE_LIMITED = enum.auto()
-    """Drop it."""
+    def set_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
+        """Keys made of our static public key; None: no message passes."""
+
+    def judge(self, message: bytes, source: bytes, port: int, depth: int, now: float) -> bytes | str | None:
+        """`source`: 4 or 16 octets. None: it is worth a DH. A `str` is why it is dropped, `bytes` the cookie
+        reply that its sender gets instead.
+        """
 
 
 class FirstDefence:
-    """Judges initiations and responses that have the size of their type."""
+    """In Python: for ends in memory, where chance is handed in. On a host it is `_engine.FirstDefence`."""
 
     def __init__(self, rng: RandomSource) -> None:
         self._checker: Final = CookieChecker(rng)
@@ -52,18 +51,17 @@ class FirstDefence:
             return True
         return self._under_load_at is not None and now - self._under_load_at < UNDER_LOAD_HOLD
 
-    def judge(self, message: bytes, origin: Origin, depth: int, now: float) -> Verdict:
-        state = self._checker.check(message, _source(origin), now)
+    def judge(self, message: bytes, source: bytes, port: int, depth: int, now: float) -> bytes | str | None:
+        bound_to = source + port.to_bytes(2, "big")
+        state = self._checker.check(message, bound_to, now)
         if state is MacState.INVALID_MAC1:
-            return Verdict.INVALID_MAC1
+            return "invalid mac1"
         is_under_load = self.is_under_load(depth, now)
         if not is_under_load and (message[0] != MessageType.INITIATION or self._allow_unproven(now)):
-            return Verdict.PASS
+            return None
         if state is not MacState.VALID_MAC2:
-            return Verdict.COOKIE_REPLY
-        if not self._limiter.allow(origin.remote.address, now):
-            return Verdict.RATE_LIMITED
-        return Verdict.PASS
+            return self._checker.create_reply(message, bound_to, now)
+        return None if self._limiter.allow(ip_address(source), now) else "rate limited"
 
     def _allow_unproven(self, now: float) -> bool:
         refilled = self._unproven + (now - self._unproven_at) * UNPROVEN_PER_SECOND
@@ -72,12 +70,3 @@ class FirstDefence:
         allowed = self._unproven >= 1
         self._unproven -= allowed
         return allowed
-
-    def create_reply(self, message: bytes, origin: Origin, now: float) -> bytes:
-        """The cookie reply to a message with a valid mac1."""
-        return self._checker.create_reply(message, _source(origin), now)
-
-
-def _source(origin: Origin) -> bytes:
-    """What a cookie is bound to."""
-    return origin.remote.address.packed + origin.remote.port.to_bytes(2, "big")

@@ -19,8 +19,9 @@ from wgpy import _engine
 from wgpy.addresses import Endpoint, Prefix
 from wgpy.engine import DatagramFilter
 from wgpy.engine.allowed_ips import AllowedIps
-from wgpy.engine.defence import FirstDefence, Verdict
+from wgpy.engine.defence import Defence, FirstDefence
 from wgpy.engine.events import EventQueues
+from wgpy.engine.heard import Heard, Known
 from wgpy.engine.portable_peer import NO_FACTS, PortablePeer
 from wgpy.engine.unreachable import icmp_unreachable
 from wgpy.errors import InvalidMessage
@@ -71,7 +72,13 @@ class PortableEngine:
     """See `wgpy.protocol.actions.Engine` for the commands."""
 
     def __init__(
-        self, ends: Ends, clock: Callable[[], float], rng: RandomSource, *, run_ends: RunEnds | None = None
+        self,
+        ends: Ends,
+        clock: Callable[[], float],
+        rng: RandomSource,
+        *,
+        run_ends: RunEnds | None = None,
+        defence: Defence | None = None,
     ) -> None:
         self._ends = ends
         self._run_ends = run_ends
@@ -93,7 +100,7 @@ class PortableEngine:
         self._allowed_ips = AllowedIps()
         self._staging: dict[PeerId, PortablePeer] = {}  # peers with staged packets, longest waiting first
         self._staged_segments = 0
-        self._defence = FirstDefence(rng)
+        self._defence: Final = FirstDefence(rng) if defence is None else defence
         self._icmp_limiter = RateLimiter()
         self._expected = DatagramFilter()
         self._seq = 0
@@ -436,20 +443,17 @@ class PortableEngine:
 
     def receive_datagram(self, data: bytes, origin: Origin, tos: int = 0) -> None:
         """A datagram came through a socket."""
-        self.receive_datagrams(data, len(data), len(data), lambda: origin, tos)
+        self.receive_datagrams(data, len(data), len(data), Known(origin, self.send_datagram), tos)
 
     def receive_datagrams(
         self,
         buffer: bytes | bytearray | memoryview,
         length: int,
         segment_size: int,
-        origin: Callable[[], Origin],
+        heard: Heard,
         tos: int = 0,
     ) -> None:
-        """Datagrams came from one sender: `length` octets, one each `segment_size` octets.
-
-        `origin` is asked only of what is not dropped at once.
-        """
+        """Datagrams came from one sender: `length` octets, one each `segment_size` octets."""
         self._seq += 1
         if length == 0:
             self.drops["not WireGuard"] += 1
@@ -468,18 +472,18 @@ class PortableEngine:
         if unknown:
             self.drops["unknown index"] += unknown
         for opened in runs:
-            self._received(opened, origin, now)
+            self._received(opened, heard, now)
         for start, end in others:
-            self._receive_other(bytes(buffer[start:end]), origin, now)
+            self._receive_other(bytes(buffer[start:end]), heard, now)
 
-    def _received(self, opened: _engine.Opened, heard: Callable[[], Origin], now: float) -> None:
+    def _received(self, opened: _engine.Opened, heard: Heard, now: float) -> None:
         controls, packets = opened.controls, opened.packets
         if opened.authenticated != len(opened.outcomes) or opened.data != len(controls) + len(packets):
             self._count_drops(opened)
         entry = self._indices.get(opened.session.local_index)
         if not opened.authenticated or entry is None or entry.keypair is None:
             return
-        peer, pair, origin = entry.owner, entry.keypair, heard()
+        peer, pair, origin = entry.owner, entry.keypair, heard.origin()
         peer.authenticated_seq = self._seq
         self._note_origin(peer, origin)
         confirmed, fallen = peer.slots.received_with(pair)
@@ -507,13 +511,13 @@ class PortableEngine:
             if count := opened.count(outcome):
                 self.drops[reason] += count
 
-    def _receive_other(self, data: bytes, heard: Callable[[], Origin], now: float) -> None:
+    def _receive_other(self, data: bytes, heard: Heard, now: float) -> None:
         """Anything but transport data."""
         try:
             kind = message_type_untrusted(data)
         except InvalidMessage:
-            if self._expected and self._expected.matches(data, heard().remote):
-                self.events.put_other(OtherDatagram(data, heard()))
+            if self._expected and self._expected.matches(data, heard.origin().remote):
+                self.events.put_other(OtherDatagram(data, heard.origin()))
             else:
                 self.drops["not WireGuard"] += 1
             return
@@ -525,16 +529,15 @@ class PortableEngine:
                 return
             owner = entry.owner.id
         depth = self.events.handshake_depth
-        origin = heard()
         if kind is not MessageType.COOKIE_REPLY:
-            verdict = self._defence.judge(data, origin, depth, now)
-            if verdict is Verdict.COOKIE_REPLY:
-                reply = self._defence.create_reply(data, origin, now)
-                self.send_datagram(reply, origin.remote, origin)
-            if verdict is not Verdict.PASS:
-                self.drops[_VERDICTS[verdict]] += 1
+            verdict = self._defence.judge(data, *heard.source(), depth, now)
+            if isinstance(verdict, bytes):
+                heard.answer(verdict)
+                verdict = "under load"
+            if verdict is not None:
+                self.drops[verdict] += 1
                 return
-        if not self.events.put_handshake(HandshakeMessage(data, origin, self._seq, depth, owner)):
+        if not self.events.put_handshake(HandshakeMessage(data, heard.origin(), self._seq, depth, owner)):
             self.drops["handshake queue full"] += 1
 
     # --- common to both ways ---
@@ -569,12 +572,6 @@ _DROPS: Final = (
     (_engine.Outcome.MALFORMED, "malformed packet of a peer"),
     (_engine.Outcome.REFUSED, "source not allowed"),
 )
-
-_VERDICTS: Final = {
-    Verdict.INVALID_MAC1: "invalid mac1",
-    Verdict.COOKIE_REPLY: "under load",
-    Verdict.RATE_LIMITED: "rate limited",
-}
 
 
 def _destination(packet: bytes) -> bytes:

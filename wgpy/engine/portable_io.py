@@ -90,8 +90,9 @@ class PortableDeviceEngine(PortableEngine):
         """Without `offload` each packet has its own system call both ways."""
         self._host = _HostEnds()
         super().__init__(
-            self._host, boottime, random.SystemRandom(), run_ends=self._host if offload else None
-        )
+            self._host, boottime, random.SystemRandom(),
+            run_ends=self._host if offload else None, defence=_engine.FirstDefence(),
+        )  # fmt: skip
         self._offload = offload
         self.wants_vnet_hdr = offload
         self._buffer = bytearray(MOST_DATAGRAM + 1)
@@ -234,7 +235,7 @@ class PortableDeviceEngine(PortableEngine):
                 if received is None:
                     break
                 self.receive_datagrams(
-                    self._buffer, received.length, received.segment_size, received.origin, received.tos
+                    self._buffer, received.length, received.segment_size, received, received.tos
                 )
             else:
                 await trio.lowlevel.checkpoint()

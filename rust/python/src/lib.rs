@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 mod allowed_ips;
 mod crypto;
+mod defence;
 #[cfg(target_os = "linux")]
 mod engine;
 mod errors;
@@ -27,6 +28,8 @@ mod _engine {
     use crate::allowed_ips::AllowedIps;
     #[pymodule_export]
     use crate::crypto::{ReplayWindow, aead_open, aead_seal, internet_checksum};
+    #[pymodule_export]
+    use crate::defence::FirstDefence;
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::engine::Engine;

@@ -55,6 +55,14 @@ reasons! {
     Unsent = "not taken by the socket",
 }
 
+impl Drop {
+    /// In words.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        REASONS[self as usize]
+    }
+}
+
 /// A counter a reason.
 #[derive(Default)]
 pub struct Drops([AtomicU64; REASONS.len()]);

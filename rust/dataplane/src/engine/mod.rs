@@ -28,6 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
+pub use defence::{FirstDefence, Verdict};
 pub use drops::{Drop, Drops};
 pub use ends::{Clock, Origin, Tun, Udp};
 pub use events::{Event, EventQueues, Signal, work};
@@ -39,7 +40,6 @@ pub use tables::{DatagramFilter, Tables};
 use crate::aead::KEY_SIZE;
 use crate::allowed_ips::PeerId;
 use crate::keypair::{Established, Keypair};
-use defence::FirstDefence;
 use peer::{Paths, Peer, Way};
 use ratelimiter::RateLimiter;
 use session::Session;
