@@ -22,7 +22,8 @@ from coordinator.api.context import Context, context_of
 from coordinator.api.edge import EXCEPTION_HANDLERS, limit_stranger
 from coordinator.api.openapi import with_document
 from coordinator.api.table import Endpoint, Needs, Query
-from coordinator.errors import Refusal
+from coordinator.errors import STATUS, Refusal
+from coordinator.store.database import is_disk_full
 from coordinator.store.housekeeping import tidy
 from coordinator.web import pages
 from coordinator.web.reference import Reference
@@ -56,9 +57,10 @@ async def _counted(action: str, serve: Handler, request: Request) -> Any:
         status = 400
         metrics.count_refusal("malformed")
         raise
-    except SQLAlchemyError:
-        status = 503
-        metrics.count_refusal("unavailable")
+    except SQLAlchemyError as error:
+        code = "disk_full" if is_disk_full(error) else "unavailable"
+        status = STATUS[code]
+        metrics.count_refusal(code)
         raise
     finally:
         metrics.count_request(action, status, time.perf_counter() - began)

@@ -38,6 +38,7 @@ STATUS: Final[dict[str, int]] = {
     "internal": 500,
     "busy": 503,
     "unavailable": 503,
+    "disk_full": 507,
 }
 """The HTTP status of each code that a refusal may carry."""
 

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from coordinator.api.context import context_of
 from coordinator.errors import Refusal
+from coordinator.store.database import is_disk_full
 from coordinator.store.nodes import NodeRow, find_node, find_removed
 from wgpy.addresses import IPAddress
 from wgpy.errors import ConfigError
@@ -87,6 +88,10 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
 
 async def answer_database_error(request: Request, error: Exception) -> Response:
     logger.error("%s: the database failed: %s", request.url.path, str(error).splitlines()[0])
+    if is_disk_full(error):
+        return problem(
+            Refusal("disk_full", "the coordinator's disk is full, so nothing was changed: make room on it")
+        )
     return problem(Refusal("unavailable", "the database cannot be reached at the moment: try again"))
 
 

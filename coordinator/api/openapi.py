@@ -51,6 +51,7 @@ def codes_of(endpoint: Endpoint) -> list[str]:
         if endpoint.needs.right is not None:
             codes.add("forbidden")
     if endpoint.method != "GET":
+        codes.add("disk_full")
         if endpoint.needs is not Needs.NODE:
             codes.add("cross_site")
         if endpoint.takes is not None:

@@ -8,6 +8,7 @@ commit costs an fsync, and there is none per packet, ping or check-in.
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -186,6 +187,14 @@ class Database:
     def close(self) -> None:
         self._writer.dispose()
         self._reader.dispose()
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether this is the database's word for a disk without room."""
+    cause = getattr(error, "orig", None)
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return getattr(cause, "sqlstate", None) == "53100"  # disk_full
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -136,7 +138,7 @@ class RemoteHost(Host):
         self.bearer = ""
         self.follower = Follower()
         self.stream_ended = threading.Event()
-        self._watching: Connection | None = None
+        self._watching: socket.socket | None = None
 
     def join(self) -> Membership:
         with Connection(self.url) as connection:
@@ -174,12 +176,13 @@ class RemoteHost(Host):
         """Follow the stream, from where we stand, until it ends."""
         self.stream_ended.clear()
         connection = Connection(self.url)
+        sock = connection.http.sock  # the answer takes it, for the connection is good for nothing after it
         since = self.follower.since
         path = "/v1/watch" if since is None else f"/v1/watch?since={since}"
         connection.http.request("GET", path, headers={"Authorization": f"Bearer {self.bearer}"})
         response = connection.http.getresponse()
         assert response.status == 200, response.read()
-        self._watching = connection
+        self._watching = sock
         threading.Thread(target=self._follow, args=(response, connection), daemon=True).start()
 
     def _follow(self, response: http.client.HTTPResponse, connection: Connection) -> None:
@@ -194,5 +197,6 @@ class RemoteHost(Host):
             self.stream_ended.set()
 
     def hang_up(self) -> None:
-        if self._watching is not None and self._watching.http.sock is not None:
-            self._watching.http.sock.close()
+        if self._watching is not None:
+            with contextlib.suppress(OSError):
+                self._watching.shutdown(socket.SHUT_RDWR)
