@@ -18,7 +18,7 @@ from coordinator.feed import NetworkView
 from coordinator.identity import CoordinatorIdentity
 from coordinator.metrics import Census
 from coordinator.netmap import Changes
-from coordinator.presence import PresenceLane, Report, presence_line
+from coordinator.presence import AHEAD, PresenceLane, Report, presence_line
 from coordinator.store.bell import Bell, Rung
 from coordinator.store.log import read_changes
 from coordinator.store.networks import read_revisions
@@ -232,6 +232,8 @@ class Hub:
             finally:
                 for channel in self._channels.values():
                     channel.lane.expire(now)
+                    if channel.lane.is_dirty:
+                        self._dirty.set()
                     channel.board.expire(now)
                     channel.settle_report_interval(now)
                     self._wake_for_presence(channel)
@@ -327,7 +329,7 @@ class Hub:
         snapshot = await self._store.read(read_snapshot, network_id)
         if snapshot is None:
             raise Refusal("node_unknown", UNKNOWN_NODE)
-        lane = PresenceLane(reports, until, now)
+        lane = PresenceLane(reports, until, now, AHEAD if self._store.database.is_sqlite else 0.0)
         channel = Channel(network_id, NetworkView(self.epoch, snapshot), lane, now)
         # A change that was committed while we read rang for nobody: look once more.
         channel.rung = True

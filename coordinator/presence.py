@@ -27,6 +27,11 @@ GRACE: Final = 5.0
 _REWRITE: Final = 20.0
 """A lease is written again when it ends this much later than what is written."""
 
+AHEAD: Final = 300.0
+"""Seconds that a lease is written longer than it is, where no other process reads it: ten thousand quiet
+streams then cost 30 rows a second in place of 400.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -55,13 +60,18 @@ class _Node:
 class PresenceLane:
     """`version` goes up with each change that others should hear of."""
 
-    def __init__(self, reports: dict[str, Report], until: dict[str, float], now: float) -> None:
+    def __init__(
+        self, reports: dict[str, Report], until: dict[str, float], now: float, ahead: float = 0.0
+    ) -> None:
+        """`ahead`: how many seconds longer leases are written than they are; what is read is cut again."""
         self.version = 1
+        self._ahead = ahead
+        self._ended: set[str] = set()
         self._nodes: OrderedDict[str, _Node] = OrderedDict()  # by the version of their last change
         self._unwritten: dict[str, Report] = {}
         self._unwritten_leases: set[str] = set()
         for node_id in reports.keys() | until.keys():
-            end = until.get(node_id, 0.0)
+            end = min(until.get(node_id, 0.0), now + LEASE)
             self._nodes[node_id] = _Node(reports.get(node_id), end > now, end, end, 1)
 
     def report(self, node_id: str, report: Report) -> None:
@@ -83,6 +93,7 @@ class PresenceLane:
         """The node is there."""
         node = self._node(node_id)
         node.until = now + LEASE
+        self._ended.discard(node_id)
         if node.until > node.written_until + _REWRITE:
             self._unwritten_leases.add(node_id)
         if not node.online:
@@ -94,7 +105,12 @@ class PresenceLane:
         node = self._nodes.get(node_id)
         if node is not None and node.until > now + GRACE:
             node.until = now + GRACE
-            self._unwritten_leases.add(node_id)
+            self._end(node_id)
+
+    def _end(self, node_id: str) -> None:
+        """What is written is longer than the truth."""
+        self._ended.add(node_id)
+        self._unwritten_leases.add(node_id)
 
     def expire(self, now: float) -> None:
         """Who was not heard for the length of a lease is offline."""
@@ -102,6 +118,8 @@ class PresenceLane:
             if node.online and max(node.until, node.until_elsewhere) <= now:
                 node.online = False
                 self.touch(node_id)
+                if node.written_until > now:
+                    self._end(node_id)
 
     def learn(self, reports: dict[str, Report], until: dict[str, float], now: float) -> None:
         """What other processes have written: newer reports, and the last end of the leases they hold."""
@@ -127,6 +145,7 @@ class PresenceLane:
         self._nodes.pop(node_id, None)
         self._unwritten.pop(node_id, None)
         self._unwritten_leases.discard(node_id)
+        self._ended.discard(node_id)
 
     def _node(self, node_id: str) -> _Node:
         if node_id not in self._nodes:
@@ -162,7 +181,8 @@ class PresenceLane:
         leases = {}
         for node_id in self._unwritten_leases:
             node = self._nodes[node_id]
-            leases[node_id] = node.written_until = node.until
+            ahead = 0.0 if node_id in self._ended else self._ahead
+            leases[node_id] = node.written_until = node.until + ahead
         self._unwritten_leases = set()
         return reports, leases
 

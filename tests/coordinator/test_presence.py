@@ -96,6 +96,34 @@ def test_a_node_is_online_while_any_process_has_a_lease() -> None:
     assert set(lane.drain_unwritten()[0]) == set()  # what others wrote is not written again
 
 
+def test_written_ahead_a_quiet_node_costs_no_row_and_its_end_is_written_at_once() -> None:
+    lane = PresenceLane({}, {}, 0.0, ahead=300.0)
+    written = 0
+    for second in range(0, 3600, 15):
+        lane.hear(A, float(second))
+        _, leases = lane.drain_unwritten()
+        written += len(leases)
+        assert not leases or leases[A] == second + LEASE + 300.0
+    assert written == 3600 // 330 + 1
+    lane.hang_up(A, 3590.0)
+    assert lane.drain_unwritten()[1] == {A: 3590.0 + GRACE}
+    lane.hear(A, 3591.0)  # and back again
+    assert lane.drain_unwritten()[1] == {A: 3591.0 + LEASE + 300.0}
+    lane.expire(3591.0 + LEASE)  # it fell silent
+    assert lane.drain_unwritten()[1] == {A: 3591.0 + LEASE}
+    assert not lane.presence_of(A).online
+    assert lane.drain_unwritten() == ({}, {})
+
+
+def test_after_a_crash_who_was_online_has_the_length_of_a_lease_to_come_back() -> None:
+    lane = PresenceLane({}, {A: 1300.0, B: 900.0}, 1000.0, ahead=300.0)
+    assert (lane.presence_of(A).online, lane.presence_of(B).online) == (True, False)
+    lane.expire(1000.0 + LEASE - 1)
+    assert lane.presence_of(A).online
+    lane.expire(1000.0 + LEASE)
+    assert not lane.presence_of(A).online
+
+
 def test_a_removed_node_leaves_nothing_to_write() -> None:
     lane = PresenceLane({}, {}, 0.0)
     lane.report(A, report(1, 1, 1))
