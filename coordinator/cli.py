@@ -57,6 +57,7 @@ coordinator.add_command(restore)
     "--trusted-proxy", "proxies", multiple=True, metavar="RANGE", help="Whose X-Forwarded-For is believed."
 )
 @click.option("--tls-by-proxy", is_flag=True, help="Serve plain HTTP to the trusted proxies, which have TLS.")
+@click.option("--new-leaf", is_flag=True, help="Serve with the next TLS key, which nodes know already.")
 @click.option("--new-epoch", is_flag=True, help="After a restored backup: all nodes take a full map.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
 @click.option("-v", "--verbose", is_flag=True, help="Log for debugging.")
@@ -71,6 +72,7 @@ def serve(
     tls_key: Path | None,
     proxies: tuple[str, ...],
     tls_by_proxy: bool,
+    new_leaf: bool,
     new_epoch: bool,
     log_format: LogFormat,
     verbose: bool,
@@ -94,6 +96,7 @@ def serve(
         database=database,
         own_certificate=own,
         new_epoch=new_epoch,
+        new_leaf=new_leaf,
         trusted_proxies=tuple(parse_prefix(text) for text in proxies),
         tls_by_proxy=tls_by_proxy,
     )

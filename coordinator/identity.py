@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from coordinator.store.database import Database
 from coordinator.tls import Leaf, serve_leaf, serve_own_certificate
-from coordinator.vault import load_secrets
+from coordinator.vault import load_secrets, replace_secrets
 from wgpy.mesh.frames import RemovedFrame
 from wgpy.mesh.signing import NO_LEAF, IdentityKey, IdentityPublicKey, leaves_input, removed_input
 from wgpy.mesh.wire import Identity
@@ -50,6 +52,14 @@ class CoordinatorIdentity:
         return RemovedFrame(network_id, node_id, self._key.sign(removed_input(network_id, node_id)))
 
 
+_MAKERS: Final[dict[str, Callable[[], bytes]]] = {
+    "identity": lambda: os.urandom(32),
+    "leaf": lambda: Leaf.generate().encode(),
+    "next_leaf": lambda: Leaf.generate().encode(),
+    "session": lambda: os.urandom(32),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """What `serve` runs on. `tls` None: it ends at a proxy."""
@@ -62,19 +72,22 @@ class Credentials:
         return "Credentials(…)"
 
 
+def rotate_leaf(database: Database, key_file: Path, now: float) -> None:
+    """The next leaf, which nodes know already, becomes the one in use, and a new one the next. Other
+    processes over the same database use it from their next start on. Raises StateError.
+    """
+    opened = load_secrets(database, key_file, _MAKERS, now)
+    fresh = {"leaf": opened["next_leaf"], "next_leaf": Leaf.generate().encode()}
+    replace_secrets(database, key_file, fresh, now)
+
+
 def load_credentials(
     database: Database, key_file: Path, own: OwnCertificate | None, now: float, *, tls_by_proxy: bool = False
 ) -> Credentials:
     """From the database, made at first start. Raises StateError (they do not open), ConfigError (own
     certificate).
     """
-    makers = {
-        "identity": lambda: os.urandom(32),
-        "leaf": lambda: Leaf.generate().encode(),
-        "next_leaf": lambda: Leaf.generate().encode(),
-        "session": lambda: os.urandom(32),
-    }
-    opened = load_secrets(database, key_file, makers, now)
+    opened = load_secrets(database, key_file, _MAKERS, now)
     key = IdentityKey(opened["identity"])
     leaf, next_leaf = Leaf.decode(opened["leaf"]), Leaf.decode(opened["next_leaf"])
     if tls_by_proxy:

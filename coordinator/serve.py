@@ -28,7 +28,13 @@ from coordinator.app import build_app
 from coordinator.auth import SessionKeys
 from coordinator.http_protocol import GuardedProtocol
 from coordinator.hub import Hub
-from coordinator.identity import CoordinatorIdentity, Credentials, OwnCertificate, load_credentials
+from coordinator.identity import (
+    CoordinatorIdentity,
+    Credentials,
+    OwnCertificate,
+    load_credentials,
+    rotate_leaf,
+)
 from coordinator.listen import ListenAddress, guessed_urls, local_url, open_listener
 from coordinator.state_dir import AdminFile, StateDir
 from coordinator.store.api_keys import add_api_key, encode_api_key, is_api_key, parse_api_key_untrusted
@@ -61,6 +67,7 @@ class ServeOptions:
     database: str | None = None
     own_certificate: OwnCertificate | None = None
     new_epoch: bool = False
+    new_leaf: bool = False
     trusted_proxies: tuple[Prefix, ...] = ()
     tls_by_proxy: bool = False
 
@@ -99,6 +106,8 @@ def serve(options: ServeOptions, announce: Callable[[Started], None]) -> None:
         database = _open_database(options, state)
         stack.callback(database.close)
         now = time.time()
+        if options.new_leaf:
+            rotate_leaf(database, state.key_file, now)
         credentials = load_credentials(
             database, state.key_file, options.own_certificate, now, tls_by_proxy=options.tls_by_proxy
         )

@@ -14,7 +14,7 @@ from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from coordinator.store.database import Database
@@ -110,6 +110,18 @@ def load_secrets(
             with contextlib.suppress(IntegrityError):  # another process made it first: theirs counts
                 database.write(_insert_wrapped, name, key.wrap(name, make()), now)
     return check_key(database, key, key_file)
+
+
+def replace_secrets(database: Database, key_file: Path, fresh: dict[str, bytes], now: float) -> None:
+    """Put these in place of those that there are, all at once. Raises StateError."""
+    key = open_key_file(key_file, make=False)
+
+    def change(connection: Connection) -> None:
+        for name, secret in fresh.items():
+            connection.execute(delete(secrets).where(secrets.c.name == name))
+            _insert_wrapped(connection, name, key.wrap(name, secret), now)
+
+    database.write(change)
 
 
 def check_key(database: Database, key: WrappingKey, key_file: Path) -> dict[str, bytes]:

@@ -179,9 +179,14 @@ class RemoteHost(Host):
         sock = connection.http.sock  # the answer takes it, for the connection is good for nothing after it
         since = self.follower.since
         path = "/v1/watch" if since is None else f"/v1/watch?since={since}"
-        connection.http.request("GET", path, headers={"Authorization": f"Bearer {self.bearer}"})
-        response = connection.http.getresponse()
-        assert response.status == 200, response.read()
+        try:
+            connection.http.request("GET", path, headers={"Authorization": f"Bearer {self.bearer}"})
+            response = connection.http.getresponse()
+            assert response.status == 200, response.read()
+        except BaseException:
+            connection.http.close()
+            sock.close()
+            raise
         self._watching = sock
         threading.Thread(target=self._follow, args=(response, connection), daemon=True).start()
 

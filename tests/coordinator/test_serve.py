@@ -19,6 +19,7 @@ import pytest
 from coordinator.store.database import Database
 from tests.coordinator.process import Connection, Coordinator, RemoteHost, wait_until
 from wgpy.mesh.encoding import encode_b64u
+from wgpy.mesh.wire import Identity
 
 
 @pytest.fixture
@@ -266,6 +267,30 @@ def test_a_new_epoch_means_a_full_map(coordinator: Coordinator) -> None:
     wait_until(lambda: len(node.follower.frames) >= 2, "the stream")
     assert node.follower.kinds()[:2] == ["presence", "full"]
     node.hang_up()
+
+
+def test_the_tls_key_changes_and_nodes_of_before_go_on(coordinator: Coordinator) -> None:
+    coordinator.run("network", "create", "home")
+    token = coordinator.token("home", "--uses", "2")
+    node, late = RemoteHost(1, token), RemoteHost(2, token)
+    node.join()
+    leaves = []
+    for turn in range(3):
+        with Connection(coordinator.url) as connection:
+            identity = Identity.from_json(connection.call("GET", "/v1/identity")[1])
+            assert identity.verify()
+            assert identity.identity.hash == token.identity_hash
+            assert identity.leaves[0] == connection.leaf_hash
+            leaves.append(identity.leaves)
+            node.open_session(connection)
+        coordinator.stop()
+        coordinator.options = ("--new-leaf",) if turn == 0 else ()
+        coordinator.start()
+    assert leaves[1][0] == leaves[0][1]  # what was announced as the next
+    assert leaves[1][1] not in leaves[0]
+    assert leaves[2] == leaves[1]
+    late.join()  # by a token of before
+    assert coordinator.json("node", "list")[1]["name"] == "host-2"
 
 
 def test_a_moved_coordinator_tells_its_nodes_the_new_address(coordinator: Coordinator) -> None:
