@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import os
+import shutil
 import socket
 import statistics
 import tempfile
@@ -26,6 +27,7 @@ from benchmarks.light_node import LightNode, Wire, client_context
 from benchmarks.machine import commit, describe
 from coordinator.client import open_client
 from coordinator.state_dir import StateDir
+from tests.coordinator.postgres import PostgresServer
 from tests.coordinator.process import Coordinator
 from wgpy.mesh.token import Token
 
@@ -249,6 +251,60 @@ async def measure(shape: Shape, options: argparse.Namespace, folder: Path) -> di
     return figures
 
 
+async def measure_two(shape: Shape, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Two processes over one PostgreSQL: every other node of each network follows the other one."""
+    with tempfile.TemporaryDirectory(prefix="wgpy-postgres-") as place:
+        postgres = PostgresServer(place)
+        await asyncio.to_thread(postgres.start)
+        servers: list[Server] = []
+        nodes: list[LightNode] = []
+        figures: dict[str, Any] = {"nodes": shape.nodes, "per_network": shape.per_network, "processes": 2}
+        try:
+            database = ("--database", await asyncio.to_thread(postgres.create, "wgpy"))
+            for number in range(2):
+                own = folder / str(number)
+                own.mkdir()
+                coordinator = Coordinator(own / "state", await asyncio.to_thread(_free_port), *database)
+                if servers:
+                    coordinator.state_dir.mkdir(mode=0o700)
+                    shutil.copy(servers[0].coordinator.state_dir / "secrets.key", coordinator.state_dir)
+                    coordinator.options += ("--url", servers[0].coordinator.url)
+                await asyncio.to_thread(coordinator.start)
+                servers.append(Server(coordinator))
+            context = client_context()
+            for token in await asyncio.to_thread(make_networks, servers[0].coordinator, shape):
+                numbers = range(len(nodes), min(len(nodes) + shape.per_network, shape.nodes))
+                nodes += [
+                    LightNode(number, servers[number % 2].coordinator.url, token, context)
+                    for number in numbers
+                ]
+            meters = [Meter(server) for server in servers]
+            await at_once(64, LightNode.join, nodes)
+            figures["join"] = _both(meters)
+            figures["join"]["a_second"] = round(shape.nodes / figures["join"]["seconds"], 1)
+            say("join", figures["join"])
+            await at_once(128, LightNode.watch, nodes)
+            await asyncio.sleep(3)
+            meters = [Meter(server) for server in servers]
+            await asyncio.sleep(options.idle)
+            figures["idle"] = _both(meters)
+            say("idle", figures["idle"])
+            figures["change"] = await changes(nodes, shape, options.changes)
+            say("change", figures["change"])
+        finally:
+            for node in nodes:
+                node.hang_up()
+            for server in servers:
+                await asyncio.to_thread(server.coordinator.stop)
+            await asyncio.to_thread(postgres.stop)
+    return figures
+
+
+def _both(meters: Sequence[Meter]) -> dict[str, float]:
+    first, second = (meter.read() for meter in meters)
+    return first | {"server_cpu": round(first["server_cpu"] + second["server_cpu"], 3)}
+
+
 def make_networks(coordinator: Coordinator, shape: Shape) -> list[Token]:
     """A token without limit for each."""
     tokens = []
@@ -282,15 +338,18 @@ def main() -> None:
     parser.add_argument("--per-network", type=int, default=1000)
     parser.add_argument("--idle", type=float, default=60.0, help="seconds to look at idle streams")
     parser.add_argument("--changes", type=int, default=30)
+    parser.add_argument("--postgres", action="store_true", help="two processes over one PostgreSQL")
     parser.add_argument("--no-write", action="store_true", help="keep no file of it")
     options = parser.parse_args()
     shape = Shape(options.nodes, options.per_network)
     with tempfile.TemporaryDirectory(prefix="wgpy-benchmark-") as folder:
         load = os.getloadavg()[0]
-        figures = uvloop.run(measure(shape, options, Path(folder)))
+        work = measure_two if options.postgres else measure
+        figures = uvloop.run(work(shape, options, Path(folder)))
     if not options.no_write:
         value = {"machine": describe(), "commit": commit(), "load_before": load, "figures": figures}
-        path = RESULTS / f"coordinator-{shape.nodes}x{shape.per_network}.json"
+        what = "-postgres" if options.postgres else ""
+        path = RESULTS / f"coordinator-{shape.nodes}x{shape.per_network}{what}.json"
         path.write_text(json.dumps(value, indent=2) + "\n")
         print(path)
 

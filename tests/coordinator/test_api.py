@@ -526,3 +526,34 @@ async def test_membership_reads_as_the_wire_says(sqlite_rows: Rows) -> None:
         assert isinstance(membership, Membership)
         assert str(membership.addresses[0]) == "10.55.1.1/32"
         assert membership.network.suffix == "lab.internal"
+
+
+async def test_after_an_hour_without_the_coordinator_nodes_catch_up_by_the_difference(
+    sqlite_rows: Rows,
+) -> None:
+    follower = Follower()
+    async with running_service(sqlite_rows) as service:
+        await make_home(service)
+        host, bearer = await service.member(1)
+        others = [await service.member(number) for number in (2, 3)]
+        async with service.watch(bearer, follower):
+            await wait_until(lambda: follower.held is not None)
+            await service.check_in(others[0][1], endpoints=("198.51.100.2:1",))
+            await wait_until(lambda: others[0][0].id in follower.presence)
+    assert follower.peer_names() == {"host-2", "host-3"}
+    sqlite_rows.now += 3600.0
+    async with running_service_again(sqlite_rows) as service:  # another process, over the same rows
+        removed = await service.admin("DELETE", f"{HOME}/nodes/host-3")
+        assert removed.status == 200
+        await service.member(4)
+        refused = await service.request("GET", f"/v1/watch?since={follower.since}", bearer=bearer)
+        assert refused.code == "session_expired"
+        follower.frames.clear()
+        async with service.watch(await service.session(host), follower, str(follower.since)):
+            await wait_until(lambda: len(follower.frames) >= 2)
+            assert follower.kinds()[:2] == ["presence", "delta"]
+            assert not follower.refused  # so the map has the hash that the coordinator says
+            assert follower.peer_names() == {"host-2", "host-4"}
+            assert not follower.presence[others[0][0].id].online
+            assert follower.presence[others[0][0].id].endpoints  # where it was is worth a try
+        assert (await service.try_session(others[1][0])).json["removed"]["kind"] == "removed"
