@@ -171,7 +171,7 @@ def share_row(kind: str) -> Row:
 
 
 def cpu_a_datagram(siege: Siege, datagrams: list[bytes], rate: float) -> float:
-    """µs that the device spends on one, when it has nothing else to do: what else runs matters little to it."""
+    """µs that the device spends on one when it has nothing else to do; other programs matter little to that."""
     with siege.flood(datagrams, PORT, rate) as reached:
         started, before = time.monotonic(), cpu_seconds(siege.victim.device.pid)
         time.sleep(1)
@@ -183,7 +183,7 @@ def measure_kind(siege: Siege, kind: str, results: Results, arguments: argparse.
     """Both throughputs, one after the other, in another order each turn."""
     name = siege.path.contender.name
     datagrams = siege.messages(kind)
-    cost = Row(f"CPU of the device, a datagram of {kind}", "µs", False, digits=1)
+    cost = Row(f"CPU of the device, a datagram of {kind}", "µs", False, f"CPU of a datagram of {kind}", 1)
     results.add(cost, name, cpu_a_datagram(siege, datagrams, arguments.rate))
     found: dict[int, float] = {}
     ports = (CLOSED_PORT, PORT)
