@@ -171,7 +171,7 @@ def share_row(kind: str) -> Row:
 
 
 def cpu_a_datagram(siege: Siege, datagrams: list[bytes], rate: float) -> float:
-    """µs that the device spends on one when it has nothing else to do; other programs matter little to that."""
+    """µs that the device spends on one while it has nothing else to do: other programs hardly change that."""
     with siege.flood(datagrams, PORT, rate) as reached:
         started, before = time.monotonic(), cpu_seconds(siege.victim.device.pid)
         time.sleep(1)
