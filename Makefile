@@ -3,7 +3,7 @@
 PYTHON = .venv/bin/python
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
-.PHONY: build test lint demo soak fuzz sanitize audit bench clean
+.PHONY: build test lint demo soak fuzz sanitize neon audit bench clean
 
 build:            ## .venv/bin/wgpy and .venv/bin/wgpy-device
 	@.ci/prepare build
@@ -33,6 +33,7 @@ demo:             ## a mesh of three hosts, in network namespaces; HOLD=1 keeps 
 soak:             ## the tests that take minutes, with gigabytes
 	@.ci/prepare test
 	FUZZ_INPUTS=100000 cargo test -p wgpy-fuzz --release --locked --quiet
+	AEAD_ROUNDS=20000 cargo test -p wgpy-aead --release --locked --quiet
 	$(PYTHON) -m pytest --soak -m soak --timeout 3600
 
 fuzz:             ## libFuzzer on the data plane (with AddressSanitizer) and the readers in Python, SECONDS=60 each
@@ -53,6 +54,11 @@ sanitize:         ## the data plane's tests under Address- and ThreadSanitizer a
 	RUSTFLAGS=-Zsanitizer=thread $(SANITIZED) --target-dir target/tsan -- --skip no_burden
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --quiet -p wgpy-dataplane --lib \
 		--target-dir target/miri -- superpacket:: engine::staging:: --skip random
+
+neon:             ## the cipher's tests on an emulated aarch64: its Rust target, its gcc and qemu-user-static
+	AEAD_ROUNDS=200 CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+		CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" \
+		cargo test --quiet -p wgpy-aead --target aarch64-unknown-linux-gnu --target-dir target/aarch64
 
 audit:            ## dependencies: licences, versions, sources, and known faults where the network allows it
 	cargo deny check bans licenses sources

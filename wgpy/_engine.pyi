@@ -23,6 +23,7 @@ __all__ = [
     "Outcome",
     "ReplayWindow",
     "Session",
+    "aead_kernel",
     "aead_open",
     "aead_seal",
     "boottime_ns",
@@ -289,6 +290,11 @@ def aead_open(
     key: bytes, counter: int, ciphertext: Buffer, additional_data: Buffer | None = None
 ) -> bytes | None:
     """None when the tag is wrong."""
+
+def aead_kernel() -> tuple[str, str | None]:
+    """What seals and opens transport data in this process, in words, and a warning when that is not what
+    `WGPY_AEAD` asks for, or not the best that the CPU has.
+    """
 
 def internet_checksum(data: Buffer, initial: int = 0) -> int:
     """RFC 1071: the complement of the ones' complement sum of `data` and `initial` (a partial sum below

@@ -16,7 +16,7 @@ from typing import Final, Self
 import trio
 
 from wgpy.clock import boottime, sleep_until, wall_clock_ns
-from wgpy.engine import DeviceEngine, make_engine
+from wgpy.engine import DeviceEngine, cipher, make_engine
 from wgpy.errors import HostError, sole_error
 from wgpy.link_watch import LinkState, LinkWatch
 from wgpy.netlink import Netlink
@@ -91,6 +91,9 @@ class Device:
         if tun.vnet_hdr and not any(tun.set_offload(offload) for offload in _OFFLOADS):
             logger.debug("%s: the kernel knows no offloads of TUN devices", self.name)
         engine.open(tun.fileno(), self.mtu, tun.vnet_hdr)
+        _, warning = cipher()
+        if warning:
+            logger.warning("%s: %s", self.name, warning)
 
     # --- what it is
 

@@ -14,7 +14,7 @@ from typing import Final
 from wgpy.agent.ask import running_names
 from wgpy.agent.places import runtime_directory, state_directory
 from wgpy.agent.state_file import known_names, load_state, state_path
-from wgpy.engine import make_engine
+from wgpy.engine import cipher, make_engine
 from wgpy.engine.native import NativeDeviceEngine, Settings
 from wgpy.errors import WgpyError
 from wgpy.mesh.encoding import JsonObject
@@ -114,6 +114,14 @@ def check_offloads() -> Iterator[Finding]:
             yield Finding("offloads", Verdict.NOTE, f"no {words}: {why}", "slower, and nothing else")
 
 
+def check_cipher() -> Iterator[Finding]:
+    """What seals packets, and whether it is what was asked for."""
+    name, warning = cipher()
+    yield _good("cipher", f"ChaCha20-Poly1305 by {name}")
+    if warning:
+        yield Finding("cipher", Verdict.NOTE, warning, "slower, and nothing else")
+
+
 def check_sockets() -> Iterator[Finding]:
     """UDP of both families."""
     for family, name in ((socket.AF_INET, "IPv4"), (socket.AF_INET6, "IPv6")):
@@ -209,6 +217,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_permission,
     check_tun,
     check_offloads,
+    check_cipher,
     check_sockets,
     check_ipv6_inside,
     check_runtime,

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 import trio
 
+from wgpy import _engine
 from wgpy.addresses import Endpoint
 from wgpy.errors import ConfigError
 from wgpy.protocol.actions import Engine, Event
@@ -82,6 +83,13 @@ class DeviceEngine(Engine, Protocol):
     def drain_events(self) -> list[Event]:
         """What happened, of handshake messages only the next few: how many wait tells the load. Not empty as
         long as `wait_events` returns."""
+
+
+def cipher() -> tuple[str, str | None]:
+    """What seals and opens transport data in this process, in words, and a warning when that is not what
+    $WGPY_AEAD asks for, or not the best that the CPU has.
+    """
+    return _engine.aead_kernel()
 
 
 def make_engine(name: str | None = None) -> DeviceEngine:

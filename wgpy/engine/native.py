@@ -18,7 +18,7 @@ import trio
 
 from wgpy import _engine
 from wgpy.addresses import Endpoint, IPAddress, PackedPrefixes, Prefix
-from wgpy.engine import DatagramFilter
+from wgpy.engine import DatagramFilter, cipher
 from wgpy.errors import ConfigError
 from wgpy.protocol.actions import (
     Control,
@@ -122,7 +122,7 @@ class NativeDeviceEngine:
         if self._is_open and not self._is_reported:
             self._is_reported = True
             found = [name for name, is_used in self.offloads().items() if is_used]
-            logger.info("native engine, offloads: %s", ", ".join(found) or "none")
+            logger.info("native engine, offloads: %s; cipher: %s", ", ".join(found) or "none", cipher()[0])
         return self.listen_port
 
     def unbind(self) -> None:

@@ -1,97 +1,43 @@
 //! The AEAD of transport data: ChaCha20-Poly1305 with the nonce 0^32 ‖ LE64(counter), empty additional data.
 //!
-//! One trait, so that a faster cipher is a change of this file alone. Sealing takes a whole *run* of messages
-//! under one key with consecutive counters, because that is where the next factor lies: most of the cost at
-//! packet size is set-up and vectors that one packet does not fill.
+//! The cipher is the crate `wgpy-aead`, which takes messages by the dozen. Here is how those of a run are handed
+//! over.
 
-use std::mem::MaybeUninit;
-
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-use zeroize::Zeroize;
+pub use wgpy_aead::{ChaCha20Poly1305, KEY_SIZE, MAX_BATCH, Message, chosen};
 
 use crate::message::{HEADER_SIZE, TAG_SIZE};
 
-/// Octets in a key.
-pub const KEY_SIZE: usize = 32;
-
-/// What the data plane asks of a cipher. A key belongs to one direction of one keypair.
-pub trait Aead: Send + Sync {
-    /// Seal, in place, a run of transport messages with consecutive counters.
-    ///
-    /// Each chunk of `segment_size` octets (the last may be shorter) is one message: header, padded packet,
-    /// room for the tag. Chunks shorter than header and tag together are left alone.
-    fn seal_run(&self, first_counter: u64, run: &mut [u8], segment_size: usize);
-
-    /// Seal `plaintext` in place and give its tag.
-    fn seal(&self, counter: u64, additional_data: &[u8], plaintext: &mut [u8]) -> [u8; TAG_SIZE];
-
-    /// Open `sealed` (ciphertext ‖ tag) in place; the plaintext is what precedes the tag. False when the tag
-    /// is wrong, and then `sealed` holds nothing of use.
-    #[must_use]
-    fn open(&self, counter: u64, additional_data: &[u8], sealed: &mut [u8]) -> bool;
+/// No messages yet: places for as many as a cipher takes at once.
+#[must_use]
+pub fn empty_batch<'a>() -> [Message<'a>; MAX_BATCH] {
+    std::array::from_fn(|_| Message::to_seal(0, &mut []))
 }
 
-/// ring's implementation. Its key schedule stays at one place on the heap and is overwritten on drop.
-pub struct ChaCha20Poly1305 {
-    // Initialised by `new` and until `drop`. ring's key has no wiping of its own, MaybeUninit can be
-    // overwritten.
-    key: Box<MaybeUninit<LessSafeKey>>,
-}
-
-impl ChaCha20Poly1305 {
-    /// Set up a key.
-    #[must_use]
-    pub fn new(key: &[u8; KEY_SIZE]) -> Self {
-        let unbound = UnboundKey::new(&CHACHA20_POLY1305, key).expect("the key has the cipher's size");
-        let mut place = Box::new(MaybeUninit::uninit());
-        place.write(LessSafeKey::new(unbound));
-        Self { key: place }
-    }
-
-    fn key(&self) -> &LessSafeKey {
-        // SAFETY: `new` initialised it, and only `drop` ends that.
-        unsafe { self.key.assume_init_ref() }
-    }
-}
-
-impl Drop for ChaCha20Poly1305 {
-    fn drop(&mut self) {
-        // SAFETY: it is initialised (see `key`), dropped once, and not used after this.
-        unsafe { self.key.assume_init_drop() };
-        std::slice::from_mut(&mut *self.key).zeroize();
-    }
-}
-
-fn nonce(counter: u64) -> Nonce {
-    let mut nonce = [0; 12];
-    nonce[4..].copy_from_slice(&counter.to_le_bytes());
-    Nonce::assume_unique_for_key(nonce)
-}
-
-impl Aead for ChaCha20Poly1305 {
-    fn seal_run(&self, first_counter: u64, run: &mut [u8], segment_size: usize) {
-        let messages = run.chunks_mut(segment_size.max(1));
-        for (counter, message) in (first_counter..).zip(messages) {
+/// Seal, in place, a run of transport messages with consecutive counters.
+///
+/// Each chunk of `segment_size` octets (the last may be shorter) is one message: header, padded packet, room for
+/// the tag. Chunks shorter than header and tag together are left alone.
+pub fn seal_run(cipher: &ChaCha20Poly1305, first_counter: u64, run: &mut [u8], segment_size: usize) {
+    let segment_size = segment_size.max(1);
+    for (batch, first_counter) in
+        run.chunks_mut(segment_size.saturating_mul(MAX_BATCH)).zip((first_counter..).step_by(MAX_BATCH))
+    {
+        let mut messages = empty_batch();
+        let mut tags: [&mut [u8]; MAX_BATCH] = Default::default();
+        let mut count = 0;
+        for (message, counter) in batch.chunks_mut(segment_size).zip(first_counter..) {
             let Some(end) = message.len().checked_sub(TAG_SIZE).filter(|&end| end >= HEADER_SIZE) else {
                 continue;
             };
             let (message, tag) = message.split_at_mut(end);
-            tag.copy_from_slice(&self.seal(counter, &[], &mut message[HEADER_SIZE..]));
+            messages[count] = Message::to_seal(counter, &mut message[HEADER_SIZE..]);
+            tags[count] = tag;
+            count += 1;
         }
-    }
-
-    fn seal(&self, counter: u64, additional_data: &[u8], plaintext: &mut [u8]) -> [u8; TAG_SIZE] {
-        let tag = self
-            .key()
-            .seal_in_place_separate_tag(nonce(counter), Aad::from(additional_data), plaintext)
-            .expect("a packet is shorter than ChaCha20's 256 GiB");
-        let mut octets = [0; TAG_SIZE];
-        octets.copy_from_slice(tag.as_ref());
-        octets
-    }
-
-    fn open(&self, counter: u64, additional_data: &[u8], sealed: &mut [u8]) -> bool {
-        self.key().open_in_place(nonce(counter), Aad::from(additional_data), sealed).is_ok()
+        cipher.seal_batch(&mut messages[..count]);
+        for (message, tag) in messages.iter().zip(tags).take(count) {
+            tag.copy_from_slice(&message.tag);
+        }
     }
 }
 
@@ -142,11 +88,11 @@ mod tests {
         let key: [u8; 32] = random.bytes(32).try_into().unwrap();
         let aead = ChaCha20Poly1305::new(&key);
         for segment_size in [32, 48, 100, 1452] {
-            for length in [32, segment_size, 3 * segment_size, 3 * segment_size + 32] {
+            for length in [32, segment_size, 3 * segment_size, 3 * segment_size + 32, 45 * segment_size] {
                 let plain = random.bytes(length);
                 let mut run = plain.clone();
                 let first = random.next() >> 1;
-                aead.seal_run(first, &mut run, segment_size);
+                seal_run(&aead, first, &mut run, segment_size);
                 for (i, (sealed, plain)) in
                     run.chunks(segment_size).zip(plain.chunks(segment_size)).enumerate()
                 {
@@ -166,7 +112,7 @@ mod tests {
             assert!(!aead.open(0, &[], &mut vec![0; length]));
         }
         let mut stub = [9; 31];
-        aead.seal_run(0, &mut stub, 31);
+        seal_run(&aead, 0, &mut stub, 31);
         assert_eq!(stub, [9; 31]);
     }
 }

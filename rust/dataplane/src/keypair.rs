@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use blake2::{Blake2s256, Digest};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::aead::{Aead, ChaCha20Poly1305, KEY_SIZE};
+use crate::aead::{self, ChaCha20Poly1305, KEY_SIZE, Message};
 use crate::allowed_ips::PeerId;
 use crate::message::{REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME};
 use crate::replay::ReplayWindow;
@@ -145,7 +145,7 @@ impl Keypair {
     pub fn seal_run(&self, first_counter: u64, run: &mut [u8], segment_size: usize) -> bool {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let Some(keys) = &*keys else { return false };
-        keys.sending.seal_run(first_counter, run, segment_size);
+        aead::seal_run(&keys.sending, first_counter, run, segment_size);
         true
     }
 
@@ -183,6 +183,13 @@ impl Receiver<'_> {
     #[must_use]
     pub fn open(&self, counter: u64, sealed: &mut [u8]) -> bool {
         self.keys.as_ref().is_some_and(|keys| keys.receiving.open(counter, &[], sealed))
+    }
+
+    /// Open messages in place, and say of each whether its tag is right.
+    pub fn open_batch(&self, messages: &mut [Message<'_>]) {
+        if let Some(keys) = self.keys.as_ref() {
+            keys.receiving.open_batch(messages);
+        }
     }
 
     /// True when an authenticated counter is new.

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use crate::aead::{MAX_BATCH, Message, empty_batch};
 use crate::allowed_ips::AllowedIps;
 use crate::inner::{Inner, classify_untrusted, decapsulate_ecn, source_untrusted};
 use crate::keypair::Keypair;
-use crate::message::{HEADER_SIZE, MIN_TRANSPORT_SIZE, REJECT_AFTER_MESSAGES, TAG_SIZE, counter_untrusted};
+use crate::message::{HEADER_SIZE, MIN_TRANSPORT_SIZE, REJECT_AFTER_MESSAGES, counter_untrusted};
 
 /// What became of one datagram. Those from `Keepalive` on are authenticated and not replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,58 +38,96 @@ pub struct Opened {
     pub outcome: Outcome,
     /// Octets of the datagram.
     pub size: usize,
-    /// Where in the buffer its packet is; empty but for `Data` and `Control`.
+    /// Where in the datagram its packet is; empty but for `Data` and `Control`.
     pub packet: Range<usize>,
 }
 
 /// Open, in place, datagrams for one keypair. `allowed_ips`: None leaves the source check out. `tos`: the
-/// outer header's.
-pub fn open_datagrams(
+/// outer header's. Where a packet is, is said from the beginning of its datagram.
+pub fn open_datagrams<'a>(
     keypair: &Keypair,
-    buffer: &mut [u8],
-    datagrams: impl IntoIterator<Item = Range<usize>>,
+    datagrams: impl IntoIterator<Item = &'a mut [u8]>,
     allowed_ips: Option<&AllowedIps>,
     tos: u8,
     now: u64,
 ) -> Vec<Opened> {
-    let mut receiver = keypair.receiver(now);
-    let mut open = |datagram: &mut [u8]| {
-        if datagram.len() < MIN_TRANSPORT_SIZE {
-            return (Outcome::TooShort, 0);
-        }
-        let counter = counter_untrusted(datagram);
-        let Some(receiver) = receiver.as_mut().filter(|_| counter < REJECT_AFTER_MESSAGES) else {
-            return (Outcome::Expired, 0);
+    let mut datagrams = datagrams.into_iter();
+    let mut results = Vec::with_capacity(datagrams.size_hint().0);
+    let Some(mut receiver) = keypair.receiver(now) else {
+        let expired = |datagram: &mut [u8]| {
+            let is_short = datagram.len() < MIN_TRANSPORT_SIZE;
+            let outcome = if is_short { Outcome::TooShort } else { Outcome::Expired };
+            Opened { outcome, size: datagram.len(), packet: 0..0 }
         };
-        if !receiver.open(counter, &mut datagram[HEADER_SIZE..]) {
-            return (Outcome::Forged, 0);
-        }
-        if !receiver.check_and_set(counter) {
-            return (Outcome::Replayed, 0);
-        }
-        let end = datagram.len() - TAG_SIZE;
-        let packet = &mut datagram[HEADER_SIZE..end];
-        match classify_untrusted(packet) {
-            Inner::Keepalive => (Outcome::Keepalive, 0),
-            Inner::Control => (Outcome::Control, packet.len()),
-            Inner::Malformed => (Outcome::Malformed, 0),
-            Inner::Ip(length) => {
-                let owner = || source_untrusted(packet).and_then(|source| allowed_ips?.lookup(source));
-                if allowed_ips.is_some() && owner() != Some(keypair.peer) {
-                    return (Outcome::Refused, 0);
-                }
-                decapsulate_ecn(packet, tos);
-                (Outcome::Data, length)
+        results.extend(datagrams.map(expired));
+        return results;
+    };
+    loop {
+        // As many as the cipher takes at once, and which result is whose.
+        let mut messages = empty_batch();
+        let mut places = [0; MAX_BATCH];
+        let mut count = 0;
+        for datagram in datagrams.by_ref() {
+            let size = datagram.len();
+            let outcome = if size < MIN_TRANSPORT_SIZE {
+                Outcome::TooShort
+            } else if counter_untrusted(datagram) >= REJECT_AFTER_MESSAGES {
+                Outcome::Expired
+            } else {
+                let counter = counter_untrusted(datagram);
+                let message = Message::to_open(counter, &mut datagram[HEADER_SIZE..]);
+                messages[count] = message.expect("it is long enough for a tag");
+                places[count] = results.len();
+                count += 1;
+                Outcome::Forged
+            };
+            results.push(Opened { outcome, size, packet: 0..0 });
+            if count == MAX_BATCH {
+                break;
             }
         }
-    };
-    let results = datagrams.into_iter().map(|span| {
-        let (size, start) = (span.len(), span.start + HEADER_SIZE);
-        let (outcome, length) = buffer.get_mut(span).map_or((Outcome::TooShort, 0), &mut open);
-        let packet = if length == 0 { 0..0 } else { start..start + length };
-        Opened { outcome, size, packet }
-    });
-    results.collect()
+        if count == 0 {
+            return results;
+        }
+        receiver.open_batch(&mut messages[..count]);
+        for (message, place) in messages.iter_mut().zip(places).take(count) {
+            if !message.is_authentic {
+                continue;
+            }
+            let result = &mut results[place];
+            let length;
+            (result.outcome, length) = if receiver.check_and_set(message.counter) {
+                classify(keypair, message.text, allowed_ips, tos)
+            } else {
+                (Outcome::Replayed, 0)
+            };
+            if length > 0 {
+                result.packet = HEADER_SIZE..HEADER_SIZE + length;
+            }
+        }
+    }
+}
+
+/// What is inside a new authentic message, and how many octets of it are a packet.
+fn classify(
+    keypair: &Keypair,
+    packet: &mut [u8],
+    allowed_ips: Option<&AllowedIps>,
+    tos: u8,
+) -> (Outcome, usize) {
+    match classify_untrusted(packet) {
+        Inner::Keepalive => (Outcome::Keepalive, 0),
+        Inner::Control => (Outcome::Control, packet.len()),
+        Inner::Malformed => (Outcome::Malformed, 0),
+        Inner::Ip(length) => {
+            let owner = || source_untrusted(packet).and_then(|source| allowed_ips?.lookup(source));
+            if allowed_ips.is_some() && owner() != Some(keypair.peer) {
+                return (Outcome::Refused, 0);
+            }
+            decapsulate_ecn(packet, tos);
+            (Outcome::Data, length)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -144,28 +183,22 @@ mod tests {
             (sealed(&ours, &ipv4([10, 0, 0, 9], 0, 20, 32)), Outcome::Refused),
             (sealed(&ours, &ipv4([11, 0, 0, 1], 0, 20, 32)), Outcome::Refused),
         ];
-        let mut buffer = Vec::new();
-        let mut spans = Vec::new();
-        for (datagram, _) in &cases {
-            spans.push(buffer.len()..buffer.len() + datagram.len());
-            buffer.extend_from_slice(datagram);
-        }
-        let opened = open_datagrams(&theirs, &mut buffer, spans, Some(&allowed_ips), 3, 0);
+        let mut datagrams: Vec<Vec<u8>> = cases.iter().map(|(datagram, _)| datagram.clone()).collect();
+        let slices = datagrams.iter_mut().map(|datagram| &mut datagram[..]);
+        let opened = open_datagrams(&theirs, slices, Some(&allowed_ips), 3, 0);
         for (opened, (datagram, outcome)) in opened.iter().zip(&cases) {
             assert_eq!((opened.outcome, opened.size), (*outcome, datagram.len()));
         }
-        let packet = &buffer[opened[0].packet.clone()];
+        let packet = &datagrams[0][opened[0].packet.clone()];
         assert_eq!((packet.len(), packet[1]), (20, 3), "trimmed, and marked as the outer header was");
-        assert_eq!(buffer[opened[7].packet.clone()], [0x10; 16]);
+        assert_eq!(datagrams[7][opened[7].packet.clone()], [0x10; 16]);
     }
 
     #[test]
     fn an_old_or_wiped_keypair_opens_nothing() {
         let (ours, theirs) = (keypair(true), keypair(false));
         let message = sealed(&ours, &[]);
-        let open = |now| {
-            open_datagrams(&theirs, &mut message.clone(), std::iter::once(0..32), None, 0, now)[0].outcome
-        };
+        let open = |now| open_datagrams(&theirs, [&mut message.clone()[..]], None, 0, now)[0].outcome;
         assert_eq!(open(REJECT_AFTER_TIME), Outcome::Expired);
         assert_eq!(open(REJECT_AFTER_TIME - 1), Outcome::Keepalive);
         theirs.wipe();
@@ -184,12 +217,41 @@ mod tests {
             }
             let mut datagram = if round % 3 == 0 { octets } else { sealed(&ours, &octets) };
             let size = datagram.len();
-            let opened =
-                open_datagrams(&theirs, &mut datagram, std::iter::once(0..size), None, round as u8, 0);
+            let opened = open_datagrams(&theirs, [&mut datagram[..]], None, round as u8, 0);
             assert!(opened[0].packet.end <= size);
             assert_eq!(opened[0].outcome < Outcome::Keepalive, round % 3 == 0);
         }
-        let beyond = open_datagrams(&theirs, &mut [0; 40], std::iter::once(10..60), None, 0, 0);
-        assert_eq!(beyond[0].outcome, Outcome::TooShort);
+    }
+
+    #[test]
+    fn many_datagrams_at_once_are_what_they_are_one_by_one() {
+        let (ours, theirs, other) = (keypair(true), keypair(false), keypair(false));
+        let mut random = Random::new(12);
+        for _ in 0..50 {
+            let mut datagrams: Vec<Vec<u8>> = (0..random.below(50))
+                .map(|_| {
+                    let length = random.below(1500) as usize;
+                    let mut datagram = sealed(&ours, &ipv4([10, 0, 0, 1], 0, 20, 20 + length));
+                    match random.below(6) {
+                        0 => datagram.truncate(random.below(40) as usize),
+                        1 => datagram[random.below(20 + length as u64) as usize] ^= 4,
+                        _ => {}
+                    }
+                    datagram
+                })
+                .collect();
+            // One comes twice.
+            datagrams.extend(datagrams.first().cloned());
+            let mut copies = datagrams.clone();
+            let one_by_one: Vec<Opened> = copies
+                .iter_mut()
+                .flat_map(|datagram| open_datagrams(&other, [&mut datagram[..]], None, 0, 0))
+                .collect();
+            let slices = datagrams.iter_mut().map(|datagram| &mut datagram[..]);
+            assert_eq!(open_datagrams(&theirs, slices, None, 0, 0), one_by_one);
+            for ((datagram, copy), opened) in datagrams.iter().zip(&copies).zip(&one_by_one) {
+                assert_eq!(datagram[opened.packet.clone()], copy[opened.packet.clone()]);
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use wgpy_dataplane::aead::{Aead, ChaCha20Poly1305};
+use wgpy_dataplane::aead::{ChaCha20Poly1305, chosen};
 use wgpy_dataplane::checksum::Sum;
 use wgpy_dataplane::message::TAG_SIZE;
 use wgpy_dataplane::replay;
@@ -43,6 +43,12 @@ pub fn aead_open<'py>(
         return Ok(None);
     }
     Ok(Some(PyBytes::new(py, &sealed[..sealed.len() - TAG_SIZE])))
+}
+
+#[pyfunction]
+pub fn aead_kernel() -> (&'static str, Option<&'static str>) {
+    let choice = chosen();
+    (choice.kernel.description(), choice.warning.as_deref())
 }
 
 #[pyfunction]

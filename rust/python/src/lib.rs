@@ -27,7 +27,7 @@ mod _engine {
     #[pymodule_export]
     use crate::allowed_ips::AllowedIps;
     #[pymodule_export]
-    use crate::crypto::{ReplayWindow, aead_open, aead_seal, internet_checksum};
+    use crate::crypto::{ReplayWindow, aead_kernel, aead_open, aead_seal, internet_checksum};
     #[pymodule_export]
     use crate::defence::FirstDefence;
     #[cfg(target_os = "linux")]

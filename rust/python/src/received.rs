@@ -144,20 +144,21 @@ pub fn open_datagrams<'py>(
         owners.push(batch.session);
     }
     let allowed_ips = allowed_ips.get();
-    let open = || {
+    let mut open = || {
         let allowed_ips = allowed_ips.read();
-        let each = keypairs.iter().zip(spans).map(|(keypair, spans)| {
-            receive::open_datagrams(keypair, &mut octets, spans, Some(&allowed_ips), tos, nanoseconds(now))
+        let each = keypairs.iter().zip(&spans).map(|(keypair, spans)| {
+            let datagrams = slices(&mut octets, spans);
+            receive::open_datagrams(keypair, datagrams, Some(&allowed_ips), tos, nanoseconds(now))
         });
         each.collect::<Vec<_>>()
     };
     let results = if length < DETACH_SIZE { open() } else { py.detach(open) };
     let protocols = vnet_hdr.then_some(Protocols { tcp: coalesce_tcp, udp: coalesce_udp });
     let mut opened = Vec::with_capacity(results.len());
-    for (session, datagrams) in owners.into_iter().zip(results) {
+    for ((session, datagrams), spans) in owners.into_iter().zip(results).zip(spans) {
         let of = |outcome| {
-            let chosen = datagrams.iter().filter(move |opened| opened.outcome == outcome);
-            chosen.map(|opened| &octets[opened.packet.clone()]).collect::<Vec<_>>()
+            let chosen = datagrams.iter().zip(&spans).filter(move |(opened, _)| opened.outcome == outcome);
+            chosen.map(|(opened, span)| &octets[span.clone()][opened.packet.clone()]).collect::<Vec<_>>()
         };
         let packets = written(py, &of(receive::Outcome::Data), protocols)?;
         let controls =
@@ -166,6 +167,16 @@ pub fn open_datagrams<'py>(
         opened.push(Opened { session, packets, controls, datagrams });
     }
     Ok((opened, others, unknown))
+}
+
+/// The parts of a buffer, which follow each other.
+fn slices<'a>(buffer: &'a mut [u8], spans: &[Range<usize>]) -> impl Iterator<Item = &'a mut [u8]> {
+    let (mut rest, mut start) = (buffer, 0);
+    spans.iter().map(move |span| {
+        let (slice, behind) = std::mem::take(&mut rest)[span.start - start..].split_at_mut(span.len());
+        (rest, start) = (behind, span.end);
+        slice
+    })
 }
 
 /// What to write to the TUN for these packets; with virtio headers when there are protocols to join.

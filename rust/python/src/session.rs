@@ -111,8 +111,7 @@ impl Session {
         now: f64,
     ) -> PyResult<(Outcome, Bound<'py, PyBytes>)> {
         let mut buffer = datagram.to_vec();
-        let whole = std::iter::once(0..buffer.len());
-        let opened = receive::open_datagrams(&self.keypair, &mut buffer, whole, None, 0, nanoseconds(now));
+        let opened = receive::open_datagrams(&self.keypair, [&mut buffer[..]], None, 0, nanoseconds(now));
         let [opened] = &opened[..] else { unreachable!("one datagram has one outcome") };
         Ok((opened.outcome.into(), PyBytes::new(py, &buffer[opened.packet.clone()])))
     }

@@ -17,7 +17,7 @@ use super::drops::Drop;
 use super::events::HANDSHAKE_QUEUE;
 use super::ratelimiter::RateLimiter;
 use super::system_random::fill_random;
-use crate::aead::{Aead, ChaCha20Poly1305, KEY_SIZE};
+use crate::aead::{ChaCha20Poly1305, KEY_SIZE};
 use crate::message::TAG_SIZE;
 use crate::xchacha::derive_subkey;
 

@@ -127,11 +127,12 @@ impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
         let id = session.keypair.peer;
         let Some(peer) = tables.peers.get(&id) else { return false };
         let size = received.segment_size.max(1);
-        let spans = run.clone().step_by(size).map(|start| start..run.end.min(start + size));
+        let datagrams = buffer[run.clone()].chunks_mut(size);
         let opened =
-            open_datagrams(&session.keypair, buffer, spans, Some(&tables.allowed_ips), received.tos, now);
+            open_datagrams(&session.keypair, datagrams, Some(&tables.allowed_ips), received.tos, now);
         let (mut authenticated, mut has_data, mut rx_bytes) = (false, false, 0);
-        for datagram in opened {
+        for (datagram, start) in opened.into_iter().zip(run.step_by(size)) {
+            let packet = start + datagram.packet.start..start + datagram.packet.end;
             let reason = match datagram.outcome {
                 Outcome::TooShort => Drop::UnknownIndex,
                 Outcome::Expired => Drop::Expired,
@@ -146,9 +147,9 @@ impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
                         _ => {
                             rx_bytes += datagram.size as u64;
                             if taken == Outcome::Data {
-                                packets.push((id, datagram.packet));
+                                packets.push((id, packet));
                             } else if taken == Outcome::Control {
-                                let data = buffer[datagram.packet].to_vec();
+                                let data = buffer[packet].to_vec();
                                 self.events.put_lossy(Event::Control {
                                     peer: id,
                                     path: received.origin,

@@ -10,7 +10,7 @@ use blake2::digest::consts::U16;
 use blake2::digest::{KeyInit, Mac};
 
 use super::*;
-use crate::aead::{Aead, ChaCha20Poly1305};
+use crate::aead::ChaCha20Poly1305;
 use crate::keypair::Established;
 use crate::message::{
     HEADER_SIZE, REJECT_AFTER_MESSAGES, TAG_SIZE, counter_untrusted, padded_length, receiver_index_untrusted,

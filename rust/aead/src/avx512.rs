@@ -1,0 +1,194 @@
+//! Sixteen blocks of ChaCha20 in vectors of 512 bits, and eight lanes of Poly1305.
+#![allow(unsafe_op_in_unsafe_fn, reason = "each line is an instruction, and all ask the same of the CPU")]
+#![allow(clippy::incompatible_msrv, reason = "build.rs leaves this module out where the compiler is older")]
+
+use std::arch::x86_64::*;
+
+use crate::chacha::{BLOCK_SIZE, Lanes, Words, keystream};
+use crate::poly::LaneSet;
+use crate::poly26::Wide;
+
+/// Blocks that fit side by side.
+const WIDTH: usize = 16;
+
+impl Words for __m512i {
+    #[inline(always)]
+    unsafe fn splat(word: u32) -> Self {
+        _mm512_set1_epi32(word as i32)
+    }
+    #[inline(always)]
+    unsafe fn load(words: *const u32) -> Self {
+        _mm512_loadu_si512(words.cast())
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        _mm512_add_epi32(self, other)
+    }
+    #[inline(always)]
+    unsafe fn xor(self, other: Self) -> Self {
+        _mm512_xor_si512(self, other)
+    }
+    #[inline(always)]
+    unsafe fn rotate_left_16(self) -> Self {
+        _mm512_rol_epi32::<16>(self)
+    }
+    #[inline(always)]
+    unsafe fn rotate_left_12(self) -> Self {
+        _mm512_rol_epi32::<12>(self)
+    }
+    #[inline(always)]
+    unsafe fn rotate_left_8(self) -> Self {
+        _mm512_rol_epi32::<8>(self)
+    }
+    #[inline(always)]
+    unsafe fn rotate_left_7(self) -> Self {
+        _mm512_rol_epi32::<7>(self)
+    }
+}
+
+/// XOR all lanes' texts with their keystream.
+///
+/// # Safety
+/// The CPU has AVX-512 F and BW; each lane's text is as long as it says, and no two overlap.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(crate) unsafe fn xor_lanes(key: &[u32; 8], lanes: &Lanes) {
+    for first in (0..lanes.count).step_by(WIDTH) {
+        let x = keystream::<__m512i>(key, lanes, first);
+        // Row j of each has in quarter q four words of lane 4q+j.
+        let words_0 = transpose_words([x[0], x[1], x[2], x[3]]);
+        let words_4 = transpose_words([x[4], x[5], x[6], x[7]]);
+        let words_8 = transpose_words([x[8], x[9], x[10], x[11]]);
+        let words_12 = transpose_words([x[12], x[13], x[14], x[15]]);
+        for j in 0..4 {
+            let rows = quarters([words_0[j], words_4[j], words_8[j], words_12[j]]);
+            for (q, row) in rows.into_iter().enumerate() {
+                let lane = first + 4 * q + j;
+                xor_text(lanes.text[lane], usize::from(lanes.length[lane]), row);
+            }
+        }
+    }
+}
+
+/// Transpose four vectors of four times four words, each quarter by itself.
+#[inline(always)]
+unsafe fn transpose_words(x: [__m512i; 4]) -> [__m512i; 4] {
+    let low_01 = _mm512_unpacklo_epi32(x[0], x[1]);
+    let high_01 = _mm512_unpackhi_epi32(x[0], x[1]);
+    let low_23 = _mm512_unpacklo_epi32(x[2], x[3]);
+    let high_23 = _mm512_unpackhi_epi32(x[2], x[3]);
+    [
+        _mm512_unpacklo_epi64(low_01, low_23),
+        _mm512_unpackhi_epi64(low_01, low_23),
+        _mm512_unpacklo_epi64(high_01, high_23),
+        _mm512_unpackhi_epi64(high_01, high_23),
+    ]
+}
+
+/// Transpose four vectors of four quarters.
+#[inline(always)]
+unsafe fn quarters(x: [__m512i; 4]) -> [__m512i; 4] {
+    let even_01 = _mm512_shuffle_i32x4::<0x88>(x[0], x[1]);
+    let odd_01 = _mm512_shuffle_i32x4::<0xdd>(x[0], x[1]);
+    let even_23 = _mm512_shuffle_i32x4::<0x88>(x[2], x[3]);
+    let odd_23 = _mm512_shuffle_i32x4::<0xdd>(x[2], x[3]);
+    [
+        _mm512_shuffle_i32x4::<0x88>(even_01, even_23),
+        _mm512_shuffle_i32x4::<0x88>(odd_01, odd_23),
+        _mm512_shuffle_i32x4::<0xdd>(even_01, even_23),
+        _mm512_shuffle_i32x4::<0xdd>(odd_01, odd_23),
+    ]
+}
+
+#[inline(always)]
+unsafe fn xor_text(text: *mut u8, length: usize, keystream: __m512i) {
+    if length == BLOCK_SIZE {
+        let mixed = _mm512_xor_si512(_mm512_loadu_si512(text.cast()), keystream);
+        _mm512_storeu_si512(text.cast(), mixed);
+    } else if length > 0 {
+        // Not with an empty mask: suppressing the fault of a lane without a text takes the CPU longer than the rest.
+        let mask = first_octets(length);
+        let mixed = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, text.cast()), keystream);
+        _mm512_mask_storeu_epi8(text.cast(), mask, mixed);
+    }
+}
+
+/// A mask of the first octets, less than 64.
+#[inline(always)]
+fn first_octets(length: usize) -> u64 {
+    (1 << length) - 1
+}
+
+/// Copy a row of less than 64 octets, zeros behind.
+#[inline(always)]
+pub(crate) unsafe fn copy_padded(to: *mut u8, from: *const u8, length: usize) {
+    _mm512_storeu_si512(to.cast(), _mm512_maskz_loadu_epi8(first_octets(length), from.cast()));
+}
+
+impl Wide for __m512i {
+    const WIDTH: usize = 8;
+    const BLOCKS: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(value: u64) -> Self {
+        _mm512_set1_epi64(value as i64)
+    }
+    #[inline(always)]
+    unsafe fn load(values: *const u64) -> Self {
+        _mm512_loadu_si512(values.cast())
+    }
+    #[inline(always)]
+    unsafe fn store(self, values: *mut u64) {
+        _mm512_storeu_si512(values.cast(), self);
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        _mm512_add_epi64(self, other)
+    }
+    #[inline(always)]
+    unsafe fn and(self, other: Self) -> Self {
+        _mm512_and_si512(self, other)
+    }
+    #[inline(always)]
+    unsafe fn or(self, other: Self) -> Self {
+        _mm512_or_si512(self, other)
+    }
+    #[inline(always)]
+    unsafe fn multiply(self, other: Self) -> Self {
+        _mm512_mul_epu32(self, other)
+    }
+    #[inline(always)]
+    unsafe fn shift_left<const BITS: u32>(self) -> Self {
+        _mm512_slli_epi64::<BITS>(self)
+    }
+    #[inline(always)]
+    unsafe fn shift_right<const BITS: u32>(self) -> Self {
+        _mm512_srli_epi64::<BITS>(self)
+    }
+    #[inline(always)]
+    unsafe fn select(self, set: LaneSet, other: Self) -> Self {
+        _mm512_mask_mov_epi64(self, set as u8, other)
+    }
+    #[inline(always)]
+    unsafe fn columns(rows: *const *const u8) -> [[Self; 2]; 4] {
+        [block_column(rows, 0), block_column(rows, 1), block_column(rows, 2), block_column(rows, 3)]
+    }
+}
+
+/// The lower and the upper half of block `i` of eight rows.
+///
+/// Put together by loads: shuffles would have to queue for one port of the CPU.
+#[inline(always)]
+pub(crate) unsafe fn block_column(rows: *const *const u8, i: usize) -> [__m512i; 2] {
+    let even = gather(rows, i);
+    let odd = gather(rows.add(1), i);
+    [_mm512_unpacklo_epi64(even, odd), _mm512_unpackhi_epi64(even, odd)]
+}
+
+/// Block `i` of every second of eight rows.
+#[inline(always)]
+unsafe fn gather(rows: *const *const u8, i: usize) -> __m512i {
+    let x = _mm512_castsi128_si512(_mm_loadu_si128((*rows).cast::<__m128i>().add(i)));
+    let x = _mm512_inserti32x4::<1>(x, _mm_loadu_si128((*rows.add(2)).cast::<__m128i>().add(i)));
+    let x = _mm512_inserti32x4::<2>(x, _mm_loadu_si128((*rows.add(4)).cast::<__m128i>().add(i)));
+    _mm512_inserti32x4::<3>(x, _mm_loadu_si128((*rows.add(6)).cast::<__m128i>().add(i)))
+}

@@ -1,0 +1,190 @@
+//! The kernels: which instructions seal and open, and what a machine has of them.
+
+use crate::batch::Message;
+use crate::chacha::Lanes;
+use crate::poly::Field;
+
+/// How batches are sealed and opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// ring, one message at a time.
+    Library,
+    /// Eight blocks in vectors of 256 bits, four hashes.
+    Avx2,
+    /// Sixteen blocks in vectors of 512 bits, eight hashes.
+    Avx512,
+    /// The same with Poly1305 by IFMA's products of 52 bits.
+    Avx512Ifma,
+    /// Four blocks in vectors of 128 bits, two hashes.
+    Neon,
+}
+
+/// What a kernel consists of.
+pub(crate) trait Instructions {
+    /// The lanes of its Poly1305.
+    type Field: Field;
+
+    /// XOR the lanes' texts with their keystream.
+    ///
+    /// # Safety
+    /// The machine has the kernel. Each lane's text is as long as it says, and no two overlap.
+    unsafe fn xor_lanes(key: &[u32; 8], lanes: &Lanes);
+}
+
+/// Seal or open a batch.
+///
+/// # Safety
+/// The machine has the kernel. At most [`crate::MAX_BATCH`] messages.
+type OnBatch = unsafe fn(key: &[u32; 8], messages: &mut [Message<'_>]);
+
+/// The two uses of a kernel.
+pub(crate) struct Functions {
+    pub seal: OnBatch,
+    pub open: OnBatch,
+}
+
+impl Kernel {
+    /// All of them, the one to be preferred first.
+    pub const ALL: [Self; 5] = [Self::Avx512Ifma, Self::Avx512, Self::Avx2, Self::Neon, Self::Library];
+
+    /// What `WGPY_AEAD` calls it. Which of the two of AVX-512 is the machine's matter.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Library => "library",
+            Self::Avx2 => "avx2",
+            Self::Avx512 | Self::Avx512Ifma => "avx512",
+            Self::Neon => "neon",
+        }
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Library => "library (ring)",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Avx512Ifma => "avx512 with IFMA",
+            Self::Neon => "neon",
+        }
+    }
+
+    /// Whether this machine has what it takes.
+    #[must_use]
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Library => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2"),
+            #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+            Self::Avx512 => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw"),
+            #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+            Self::Avx512Ifma => {
+                Self::Avx512.is_available()
+                    && is_x86_feature_detected!("avx512ifma")
+                    && is_x86_feature_detected!("avx512vbmi2")
+            }
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            Self::Neon => true,
+            #[allow(unreachable_patterns, reason = "which of them are left depends on the architecture")]
+            _ => false,
+        }
+    }
+
+    /// The fewest messages for which it is faster than the library.
+    fn worthwhile(self) -> usize {
+        1
+    }
+
+    /// What works on `count` messages; None for the library. The machine must have the kernel.
+    pub(crate) fn functions(self, count: usize) -> Option<&'static Functions> {
+        if count < self.worthwhile() {
+            return None;
+        }
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => Some(&x86::with_avx2::FUNCTIONS),
+            #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+            Self::Avx512 => Some(&x86::with_avx512::FUNCTIONS),
+            #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+            Self::Avx512Ifma => Some(&x86::with_ifma::FUNCTIONS),
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            Self::Neon => Some(&arm::with_neon::FUNCTIONS),
+            _ => None,
+        }
+    }
+}
+
+/// A kernel: where [`crate::batch`] is compiled with the instructions it is to use.
+macro_rules! kernel {
+    ($name:ident, $features:literal, $xor_lanes:path, $field:ty) => {
+        pub(super) mod $name {
+            use super::*;
+
+            struct Kernel;
+
+            impl Instructions for Kernel {
+                type Field = $field;
+
+                #[inline(always)]
+                unsafe fn xor_lanes(key: &[u32; 8], lanes: &Lanes) {
+                    // SAFETY: as this function's.
+                    unsafe { $xor_lanes(key, lanes) }
+                }
+            }
+
+            /// # Safety
+            /// As for [`batch::seal`].
+            #[target_feature(enable = $features)]
+            unsafe fn seal(key: &[u32; 8], messages: &mut [Message<'_>]) {
+                // SAFETY: as this function's.
+                unsafe { batch::seal::<Kernel>(key, messages) }
+            }
+
+            /// # Safety
+            /// As for [`batch::open`].
+            #[target_feature(enable = $features)]
+            unsafe fn open(key: &[u32; 8], messages: &mut [Message<'_>]) {
+                // SAFETY: as this function's.
+                unsafe { batch::open::<Kernel>(key, messages) }
+            }
+
+            pub(in super::super) static FUNCTIONS: Functions = Functions { seal, open };
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::__m256i;
+    #[cfg(avx512_intrinsics)]
+    use std::arch::x86_64::__m512i;
+
+    use super::{Functions, Instructions};
+    use crate::avx2;
+    use crate::batch::{self, Message};
+    use crate::chacha::Lanes;
+    use crate::poly26::Hash;
+    #[cfg(avx512_intrinsics)]
+    use crate::{avx512, ifma};
+
+    kernel!(with_avx2, "avx2", avx2::xor_lanes, Hash<__m256i>);
+    #[cfg(avx512_intrinsics)]
+    kernel!(with_avx512, "avx512f,avx512bw", avx512::xor_lanes, Hash<__m512i>);
+    #[cfg(avx512_intrinsics)]
+    kernel!(with_ifma, "avx512f,avx512bw,avx512ifma,avx512vbmi2", avx512::xor_lanes, ifma::Hash);
+}
+
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod arm {
+    use std::arch::aarch64::uint64x2_t;
+
+    use super::{Functions, Instructions};
+    use crate::batch::{self, Message};
+    use crate::chacha::Lanes;
+    use crate::neon;
+    use crate::poly26::Hash;
+
+    kernel!(with_neon, "neon", neon::xor_lanes, Hash<uint64x2_t>);
+}
