@@ -6,6 +6,7 @@ import argparse
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,15 +93,37 @@ def _from_crate(crate: str, program: str, name: str, *options: str) -> Callable[
     return make
 
 
-def _ours(engine: str) -> Callable[[], Contender]:
+def _ours(engine: str, name: str = "", *environment: str) -> Callable[[], Contender]:
     def make() -> Contender:
         if engine not in ENGINES:
             raise Unavailable("this build has no such engine")
-        name = f"wgpy {engine}"
-        implementation = Implementation(name, ("wgpy-device", "--foreground"), (f"WGPY_ENGINE={engine}",))
-        return Contender(name, implementation, wgpy.__version__)
+        settings = (f"WGPY_ENGINE={engine}", *environment)
+        label = f"wgpy {name or engine}"
+        return Contender(
+            label, Implementation(label, ("wgpy-device", "--foreground"), settings), wgpy.__version__
+        )
 
     return make
+
+
+LOAD_ENGINE = """import importlib.util, sys
+spec = importlib.util.spec_from_file_location("wgpy._engine", {path!r})
+sys.modules["wgpy._engine"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+"""
+
+
+def _without_cipher() -> Contender:
+    """The native engine built to seal nothing: what a cipher that costs nothing would give."""
+    target = BUILD / "null-cipher"
+    library = target / "release" / "lib_engine.so"
+    build(
+        library, "cargo", "build", "--release", "--locked", "--quiet", "-p", "wgpy-engine",
+        "--features", "null-cipher", "--target-dir", str(target), env={"PYO3_PYTHON": sys.executable},
+    )  # fmt: skip
+    # Python reads this module of every process that has the folder on its path.
+    (target / "sitecustomize.py").write_text(LOAD_ENGINE.format(path=str(library)))
+    return _ours("native", "null cipher", f"PYTHONPATH={target}")()
 
 
 KNOWN: dict[str, Callable[[], Contender]] = {
@@ -113,6 +136,8 @@ KNOWN: dict[str, Callable[[], Contender]] = {
     "gotatun": _from_crate("gotatun-cli", "gotatun", "gotatun", "--foreground", "--disable-drop-privileges"),
     "wgpy portable": _ours("portable"),
     "wgpy native": _ours("native"),
+    "wgpy library": _ours("native", "library", "WGPY_AEAD=library"),
+    "wgpy null cipher": _without_cipher,
 }
 
 

@@ -1,6 +1,7 @@
 //! Eight blocks of ChaCha20 in vectors of 256 bits, and four lanes of Poly1305.
 #![allow(unsafe_op_in_unsafe_fn, reason = "each line is an instruction, and all ask the same of the CPU")]
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use crate::chacha::{BLOCK_SIZE, Lanes, Words, keystream};
@@ -10,14 +11,29 @@ use crate::poly26::Wide;
 /// Blocks that fit side by side.
 const WIDTH: usize = 8;
 
-/// Octets of each word rotated by 16 and by 8 bits, as `_mm256_shuffle_epi8` takes it.
-const ROTATE_16: [u8; 16] = [2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13];
-const ROTATE_8: [u8; 16] = [3, 0, 1, 2, 7, 4, 5, 6, 11, 8, 9, 10, 15, 12, 13, 14];
+/// Octets of each word rotated by 16 and by 8 bits, as `vpshufb` takes it.
+#[repr(C, align(32))]
+struct Octets([u8; 32]);
+static ROTATE_16: Octets = Octets([
+    2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12,
+    13,
+]);
+static ROTATE_8: Octets = Octets([
+    3, 0, 1, 2, 7, 4, 5, 6, 11, 8, 9, 10, 15, 12, 13, 14, 3, 0, 1, 2, 7, 4, 5, 6, 11, 8, 9, 10, 15, 12, 13,
+    14,
+]);
 
-#[inline(always)]
-unsafe fn shuffle(words: __m256i, octets: &[u8; 16]) -> __m256i {
-    let octets = _mm256_broadcastsi128_si256(_mm_loadu_si128(octets.as_ptr().cast()));
-    _mm256_shuffle_epi8(words, octets)
+/// `_mm256_shuffle_epi8`, as it is: the compiler, which sees what is shuffled, would make two instructions of it.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn shuffle(words: __m256i, octets: &Octets) -> __m256i {
+    let shuffled;
+    asm!(
+        "vpshufb {}, {}, ymmword ptr [{}]",
+        lateout(ymm_reg) shuffled, in(ymm_reg) words, in(reg) octets,
+        options(pure, readonly, nostack, preserves_flags),
+    );
+    shuffled
 }
 
 impl Words for __m256i {
