@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.coordinator.process import Coordinator
+from tests.coordinator.process import Connection, Coordinator
 
 SCREENSHOTS = Path(__file__).parents[2] / "target" / "screenshots"
 PASSWORD = "correct horse battery staple"
@@ -86,3 +86,18 @@ def keep(page: Page, name: str) -> None:
     """A screenshot, for people."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+def begin(coordinator: Coordinator, name: str = "ada") -> None:
+    """Make the first admin, without a browser."""
+    secret = setup_link(coordinator).partition("#")[2]
+    with Connection(coordinator.url) as connection:
+        body = {"secret": secret, "name": name, "password": PASSWORD}
+        status, answer = connection.call("POST", "/v1/setup", body)
+    assert status == 201, answer
+
+
+def enter(page: Page, name: str = "ada") -> None:
+    """Sign in, without the form."""
+    answer = page.request.post("/v1/sign-in", data={"name": name, "password": PASSWORD})
+    assert answer.ok, answer.text()

@@ -166,11 +166,12 @@ class RemoteHost(Host):
         assert status == 200, answer
         self.bearer = answer["bearer"]
 
-    def check_in(self, sequence: int, *endpoints: str) -> tuple[int, Any]:
+    def check_in(self, sequence: int, *endpoints: str, **more: object) -> tuple[int, Any]:
         since: Since | None = self.follower.since
         body = {"since": str(since) if since else None, "boot": 1, "sequence": sequence, "listen_port": 51820}
+        body |= {"endpoints": list(endpoints)} | more
         with Connection(self.url) as connection:
-            return connection.call("POST", "/v1/checkin", body | {"endpoints": list(endpoints)}, self.bearer)
+            return connection.call("POST", "/v1/checkin", body, self.bearer)
 
     def watch(self) -> None:
         """Follow the stream, from where we stand, until it ends."""

@@ -8,10 +8,10 @@ import { go, show } from "./router.js";
 import { ago, counted, instant } from "./text.js";
 import { qr } from "./qr.js";
 
-const TABS = [["", "Nodes"], ["/tokens", "Tokens"], ["/settings", "Settings"]];
+const TABS = [["", "Nodes"], ["/mesh", "Mesh"], ["/tokens", "Tokens"], ["/settings", "Settings"]];
 
 /** The head that all pages of a network share. */
-function head(network, tab, ...actions) {
+export function head(network, tab, ...actions) {
   const base = `/networks/${encodeURIComponent(network.name)}`;
   return [
     h("div", { class: "crumbs" }, h("a", { href: "/" }, "Networks")),

@@ -25,3 +25,17 @@ export function instant(at) {
 export function counted(count, word) {
   return `${count} ${word}${count === 1 ? "" : "s"}`;
 }
+
+const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
+
+/** Octets: "980 B", "1.4 MB". */
+export function size(octets) {
+  let value = octets, unit = 0;
+  while (value >= 999.5 && unit < UNITS.length - 1) { value /= 1000; unit += 1; }
+  return `${unit && value < 9.95 ? value.toFixed(1) : Math.round(value)} ${UNITS[unit]}`;
+}
+
+/** Octets a second. */
+export function speed(octets) {
+  return `${size(octets)}/s`;
+}

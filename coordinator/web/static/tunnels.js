@@ -1,0 +1,133 @@
+// What both ends of a tunnel say, in words and figures.
+
+import { badge, facts, h } from "./dom.js";
+import { list } from "./api.js";
+import { ago, size, speed } from "./text.js";
+
+const STATES = { up: ["up", "good"], down: ["down", "bad"], disputed: ["ends differ", "fair"], unknown: ["not known", ""] };
+const ORDER = { down: 0, disputed: 1, unknown: 2, up: 3 };
+const WAYS = { direct: "direct", lan: "same network", relayed: "relayed", none: "no path" };
+
+/** All pairs of a network, or of one node; the end whose name comes first is `a`. */
+export async function getTunnels(network, query = {}) {
+  const found = await list("tunnels", ["networks", network, "tunnels"], { limit: 1000, ...query }, 25_000);
+  return found.map((pair) => {
+    const named = pair.a_name.localeCompare(pair.b_name) <= 0 ? pair : { ...pair, a: pair.b, b: pair.a, a_name: pair.b_name, b_name: pair.a_name };
+    return { ...named, ends: [...pair.ends].sort((one, other) => (one.from === named.a ? -1 : other.from === named.a ? 1 : 0)) };
+  });
+}
+
+/** The ends that count: what a node said that is offline by now counts only where nobody else speaks. */
+function speaking(pair) {
+  const fresh = pair.ends.filter((end) => !end.stale);
+  return fresh.length ? fresh : pair.ends;
+}
+
+/** "alice – bob". */
+export function titleOf(pair) {
+  return `${pair.a_name} – ${pair.b_name}`;
+}
+
+export function endOf(pair, id) {
+  return pair.ends.find((end) => end.from === id);
+}
+
+/** The path in the words of those who speak: "direct", "direct / relayed". */
+export function pathText(pair) {
+  return [...new Set(speaking(pair).map((end) => WAYS[end.path] ?? end.path))].join(" / ");
+}
+
+/** One of direct, lan, relayed, none, disputed, unknown: how the line is drawn. */
+export function lineOf(pair) {
+  if (pair.state !== "up") return pair.state === "down" ? "none" : pair.state;
+  const paths = speaking(pair).map((end) => end.path);
+  return paths.includes("relayed") ? "relayed" : paths.includes("direct") ? "direct" : "lan";
+}
+
+/** Milliseconds, the shorter of the two: one path, and what is on top is work at an end. */
+export function rttOf(pair) {
+  const known = speaking(pair).map((end) => end.rtt_ms).filter((rtt) => rtt !== null);
+  return known.length ? Math.min(...known) : null;
+}
+
+export function rttText(rtt) {
+  return rtt === null || rtt === undefined ? "" : `${rtt >= 10 ? Math.round(rtt) : rtt.toPrecision(2)} ms`;
+}
+
+export function handshakeOf(pair) {
+  const known = speaking(pair).map((end) => end.latest_handshake_at).filter((at) => at !== null);
+  return known.length ? Math.max(...known) : null;
+}
+
+export function reasonsOf(pair) {
+  return [...new Set(speaking(pair).map((end) => end.reason).filter(Boolean))].join("; ");
+}
+
+export function stateBadge(pair) {
+  return badge(...(STATES[pair.state] ?? [pair.state, ""]));
+}
+
+export function stateText(pair) {
+  return (STATES[pair.state] ?? [pair.state])[0];
+}
+
+/** What needs a look comes first, then by name. */
+export function inOrder(pairs) {
+  return [...pairs].sort((one, other) => ORDER[one.state] - ORDER[other.state]
+    || titleOf(one).localeCompare(titleOf(other)));
+}
+
+/** Octets a second, from what each end says from one time to the next. */
+export class Rates {
+  #known = new Map();
+
+  update(pairs) {
+    const next = new Map();
+    for (const pair of pairs) {
+      for (const end of pair.ends) {
+        const key = `${pair.a}.${pair.b}.${end.from}`;
+        const before = this.#known.get(key);
+        const passed = before ? end.at - before.at : 0;
+        const rate = (name) => Math.max(0, (end[name] - before[name]) / passed);
+        next.set(key, passed > 0 ? { ...end, rx: rate("rx_bytes"), tx: rate("tx_bytes") }
+          : before ?? { ...end, rx: null, tx: null });
+      }
+    }
+    this.#known = next;
+  }
+
+  /** From one to the other: what arrives there, else what is sent here; null while it is not known. */
+  flow(pair, from) {
+    const to = from === pair.a ? pair.b : pair.a;
+    const of = (id) => this.#known.get(`${pair.a}.${pair.b}.${id}`);
+    return of(to)?.rx ?? of(from)?.tx ?? null;
+  }
+
+  total(pair) {
+    return (this.flow(pair, pair.a) ?? 0) + (this.flow(pair, pair.b) ?? 0);
+  }
+}
+
+/** What one end says of the tunnel. */
+function endFacts(pair, id, name) {
+  const end = endOf(pair, id);
+  if (!end) return h("section", { class: "said" }, h("h3", null, `${name} says`), h("p", { class: "quiet" }, "Nothing yet."));
+  return h("section", { class: "said" }, h("h3", null, `${name} says`, end.stale ? h("span", { class: "quiet" }, " (offline by now)") : null),
+    facts([
+      ["Path", WAYS[end.path] ?? end.path], ["Why", end.reason], ["Endpoint", end.endpoint ? h("span", { class: "mono" }, end.endpoint) : null],
+      ["Round trip", rttText(end.rtt_ms)], ["Handshake", ago(end.latest_handshake_at)],
+      ["Received", size(end.rx_bytes)], ["Sent", size(end.tx_bytes)], ["Told", ago(end.at)],
+    ]));
+}
+
+/** Both ends of one tunnel. */
+export function bothEnds(pair) {
+  return h("div", { class: "ends" }, endFacts(pair, pair.a, pair.a_name), endFacts(pair, pair.b, pair.b_name));
+}
+
+/** "↑ 1.2 MB/s  ↓ 3 kB/s" as seen from one node; "" while nothing moves. */
+export function flowText(pair, rates, from) {
+  const to = from === pair.a ? pair.b : pair.a;
+  const out = rates.flow(pair, from), back = rates.flow(pair, to);
+  return [out === null ? null : `↑ ${speed(out)}`, back === null ? null : `↓ ${speed(back)}`].filter(Boolean).join("  ");
+}
