@@ -3,7 +3,7 @@
 PYTHON = .venv/bin/python
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
-.PHONY: build test lint demo soak fuzz sanitize neon audit bench clean
+.PHONY: build test lint demo soak fuzz sanitize constant-time neon audit bench clean
 
 build:            ## .venv/bin/wgpy and .venv/bin/wgpy-device
 	@.ci/prepare build
@@ -55,6 +55,10 @@ sanitize:         ## the data plane's tests under Address- and ThreadSanitizer a
 	RUSTFLAGS=-Zsanitizer=thread $(SANITIZED) --target-dir target/tsan -- --skip no_burden
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --quiet -p wgpy-dataplane --lib \
 		--target-dir target/miri -- superpacket:: engine::staging:: --skip random
+
+constant-time:    ## no branch and no index of the AVX2 cipher depends on key or plaintext, as far as valgrind sees
+	cargo build --release --locked --quiet -p wgpy-aead --example constant_time
+	valgrind --quiet --error-exitcode=1 target/release/examples/constant_time
 
 neon:             ## the cipher's tests on an emulated aarch64: its Rust target, its gcc and qemu-user-static
 	AEAD_ROUNDS=200 CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
