@@ -170,25 +170,38 @@ impl Wide for __m512i {
     }
     #[inline(always)]
     unsafe fn columns(rows: *const *const u8) -> [[Self; 2]; 4] {
-        [block_column(rows, 0), block_column(rows, 1), block_column(rows, 2), block_column(rows, 3)]
+        let ([first, second], [third, fourth]) = (block_columns(rows, 0), block_columns(rows, 1));
+        [first, second, third, fourth]
     }
 }
 
-/// The lower and the upper half of block `i` of eight rows.
+/// The lower and the upper halves of the blocks 2i and 2i+1 of eight rows.
 ///
-/// Put together by loads: shuffles would have to queue for one port of the CPU.
+/// Half of the work is done by loads: shuffles have to queue for one port of the CPU.
 #[inline(always)]
-pub(crate) unsafe fn block_column(rows: *const *const u8, i: usize) -> [__m512i; 2] {
-    let even = gather(rows, i);
-    let odd = gather(rows.add(1), i);
-    [_mm512_unpacklo_epi64(even, odd), _mm512_unpackhi_epi64(even, odd)]
+pub(crate) unsafe fn block_columns(rows: *const *const u8, i: usize) -> [[__m512i; 2]; 2] {
+    // Blocks of lanes 0 and 2, 1 and 3, and so on, as quarters.
+    let even = two_lanes(rows, i);
+    let odd = two_lanes(rows.add(1), i);
+    let (low_0123, high_0123) = (_mm512_unpacklo_epi64(even, odd), _mm512_unpackhi_epi64(even, odd));
+    let even = two_lanes(rows.add(4), i);
+    let odd = two_lanes(rows.add(5), i);
+    let (low_4567, high_4567) = (_mm512_unpacklo_epi64(even, odd), _mm512_unpackhi_epi64(even, odd));
+    let first = [
+        _mm512_shuffle_i64x2::<0x88>(low_0123, low_4567),
+        _mm512_shuffle_i64x2::<0x88>(high_0123, high_4567),
+    ];
+    let second = [
+        _mm512_shuffle_i64x2::<0xdd>(low_0123, low_4567),
+        _mm512_shuffle_i64x2::<0xdd>(high_0123, high_4567),
+    ];
+    [first, second]
 }
 
-/// Block `i` of every second of eight rows.
+/// Two blocks of a row and two of the next but one.
 #[inline(always)]
-unsafe fn gather(rows: *const *const u8, i: usize) -> __m512i {
-    let x = _mm512_castsi128_si512(_mm_loadu_si128((*rows).cast::<__m128i>().add(i)));
-    let x = _mm512_inserti32x4::<1>(x, _mm_loadu_si128((*rows.add(2)).cast::<__m128i>().add(i)));
-    let x = _mm512_inserti32x4::<2>(x, _mm_loadu_si128((*rows.add(4)).cast::<__m128i>().add(i)));
-    _mm512_inserti32x4::<3>(x, _mm_loadu_si128((*rows.add(6)).cast::<__m128i>().add(i)))
+unsafe fn two_lanes(rows: *const *const u8, i: usize) -> __m512i {
+    let left = _mm256_loadu_si256((*rows).cast::<__m256i>().add(i));
+    let right = _mm256_loadu_si256((*rows.add(2)).cast::<__m256i>().add(i));
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(left), right)
 }

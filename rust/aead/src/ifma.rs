@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::avx512::{block_column, copy_padded};
+use crate::avx512::{block_columns, copy_padded};
 use crate::poly::{BLOCK_SIZE, Field, LaneSet, MAX_ROW, lanes_with_more, octets, tag};
 
 const MASK_44: i64 = (1 << 44) - 1;
@@ -133,8 +133,7 @@ impl Field for Hash {
 
     #[inline(always)]
     unsafe fn key(keys: *const *const u8) -> Key {
-        let [r_low, r_high] = block_column(keys, 0);
-        let [s_low, s_high] = block_column(keys, 1);
+        let [[r_low, r_high], [s_low, s_high]] = block_columns(keys, 0);
         let r = limbs([
             _mm512_and_si512(r_low, set1(0x0fff_fffc_0fff_ffff)),
             _mm512_and_si512(r_high, set1(0x0fff_fffc_0fff_fffc)),
@@ -161,10 +160,12 @@ impl Field for Hash {
         let [first, second, third, fourth] = &key.powers;
         let mut products = Products { low: key.high_bits, high: [_mm512_setzero_si512(); 3] };
         // The hash comes last, since what is before does not wait for it.
-        products.add(&limbs(block_column(rows, 3)), first);
-        products.add(&limbs(block_column(rows, 2)), second);
-        products.add(&limbs(block_column(rows, 1)), third);
-        products.add(&add(&self.0, &limbs(block_column(rows, 0))), fourth);
+        let [block_2, block_3] = block_columns(rows, 1);
+        products.add(&limbs(block_3), first);
+        products.add(&limbs(block_2), second);
+        let [block_0, block_1] = block_columns(rows, 0);
+        products.add(&limbs(block_1), third);
+        products.add(&add(&self.0, &limbs(block_0)), fourth);
         Self(products.reduce())
     }
 
@@ -176,12 +177,14 @@ impl Field for Hash {
             copy_padded(padded.as_mut_ptr(), *rows.add(lane), *lengths.add(lane));
             *at = padded.as_ptr();
         }
-        for i in 0..MAX_ROW / BLOCK_SIZE {
+        let ([first, second], [third, fourth]) =
+            (block_columns(at.as_ptr(), 0), block_columns(at.as_ptr(), 1));
+        for (i, halves) in [first, second, third, fourth].into_iter().enumerate() {
             let set = lanes_with_more(lengths, 8, i * BLOCK_SIZE);
             if set == 0 {
                 break;
             }
-            let next = multiply(&add(&self.0, &block(block_column(at.as_ptr(), i))), &key.powers[0]);
+            let next = multiply(&add(&self.0, &block(halves)), &key.powers[0]);
             self = self.select(set, Self(next));
         }
         self
