@@ -17,7 +17,7 @@ mod chacha;
 mod choice;
 #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
 mod ifma;
-pub mod kernel;
+mod kernel;
 mod library;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod neon;

@@ -53,15 +53,7 @@ pub fn open_datagrams<'a>(
 ) -> Vec<Opened> {
     let mut datagrams = datagrams.into_iter();
     let mut results = Vec::with_capacity(datagrams.size_hint().0);
-    let Some(mut receiver) = keypair.receiver(now) else {
-        let expired = |datagram: &mut [u8]| {
-            let is_short = datagram.len() < MIN_TRANSPORT_SIZE;
-            let outcome = if is_short { Outcome::TooShort } else { Outcome::Expired };
-            Opened { outcome, size: datagram.len(), packet: 0..0 }
-        };
-        results.extend(datagrams.map(expired));
-        return results;
-    };
+    let mut receiver = keypair.receiver(now);
     loop {
         // As many as the cipher takes at once, and which result is whose.
         let mut messages = empty_batch();
@@ -71,7 +63,7 @@ pub fn open_datagrams<'a>(
             let size = datagram.len();
             let outcome = if size < MIN_TRANSPORT_SIZE {
                 Outcome::TooShort
-            } else if counter_untrusted(datagram) >= REJECT_AFTER_MESSAGES {
+            } else if receiver.is_none() || counter_untrusted(datagram) >= REJECT_AFTER_MESSAGES {
                 Outcome::Expired
             } else {
                 let counter = counter_untrusted(datagram);
@@ -86,21 +78,19 @@ pub fn open_datagrams<'a>(
                 break;
             }
         }
-        if count == 0 {
-            return results;
-        }
+        let Some(receiver) = receiver.as_mut().filter(|_| count > 0) else { return results };
         receiver.open_batch(&mut messages[..count]);
         for (message, place) in messages.iter_mut().zip(places).take(count) {
             if !message.is_authentic {
                 continue;
             }
-            let result = &mut results[place];
-            let length;
-            (result.outcome, length) = if receiver.check_and_set(message.counter) {
+            let (outcome, length) = if receiver.check_and_set(message.counter) {
                 classify(keypair, message.text, allowed_ips, tos)
             } else {
                 (Outcome::Replayed, 0)
             };
+            let result = &mut results[place];
+            result.outcome = outcome;
             if length > 0 {
                 result.packet = HEADER_SIZE..HEADER_SIZE + length;
             }
