@@ -3,7 +3,7 @@
 
 import { replace, svg } from "./dom.js";
 import { arrange, fit, lengthOf } from "./layout.js";
-import { lineOf, rttOf, rttText } from "./tunnels.js";
+import { isTrouble, lineOf, rttOf, rttText } from "./tunnels.js";
 
 const SINGLE_LINES = 400; // more tunnels than that are drawn as one path of each kind
 const LABELLED_LINES = 15;
@@ -15,7 +15,7 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 export const keyOf = (pair) => `${pair.a}.${pair.b}`;
 
 export class Graph {
-  #nodes = []; #pairs = []; #rates = null; #places = new Map(); #shape = "";
+  #nodes = []; #pairs = []; #rates = null; #counts = new Map(); #places = new Map(); #shape = "";
   #at = new Map(); #circles = new Map(); #marked = null; #current = null; #found = null;
   #size = { width: 800, height: 480 }; #move = 0;
 
@@ -45,9 +45,15 @@ export class Graph {
 
   /** Show these. `found` is a set of ids that a search found, null without one. */
   show(nodes, pairs, rates, found = null) {
-    [this.#nodes, this.#pairs, this.#rates, this.#found] = [nodes, pairs, rates, found];
+    [this.#nodes, this.#rates, this.#found] = [nodes, rates, found];
     const index = new Map(nodes.map((node, i) => [node.id, i]));
     this.#pairs = pairs.filter((pair) => index.has(pair.a) && index.has(pair.b));
+    this.#counts = new Map(nodes.map((node) => [node.id, { all: 0, up: 0, isTroubled: false }]));
+    for (const pair of this.#pairs) for (const count of [this.#counts.get(pair.a), this.#counts.get(pair.b)]) {
+      count.all += 1;
+      if (pair.state === "up") count.up += 1;
+      if (isTrouble(pair)) count.isTroubled = true;
+    }
     const lengths = new Map(this.#pairs.map((pair) => {
       const [i, j] = [index.get(pair.a), index.get(pair.b)];
       return [Math.max(i, j) * nodes.length + Math.min(i, j), lengthOf(pair.state === "up", rttOf(pair))];
@@ -111,8 +117,8 @@ export class Graph {
     this.element.classList.toggle("marking", Boolean(this.#marked));
     this.element.classList.toggle("crowded", this.#nodes.length > LABELLED_NODES);
     const isSingle = this.#pairs.length <= SINGLE_LINES;
-    const loud = this.#pairs.filter((pair) => isSingle || this.#near(pair) || pair.state === "down" || pair.state === "disputed");
-    const quiet = isSingle ? [] : this.#pairs.filter((pair) => pair.state === "up" || pair.state === "unknown");
+    const loud = this.#pairs.filter((pair) => isSingle || this.#near(pair) || isTrouble(pair));
+    const quiet = isSingle ? [] : this.#pairs.filter((pair) => !isTrouble(pair));
     replace(this.lines, this.#bundles(quiet), loud.slice(0, 2 * SINGLE_LINES).map((pair) => this.#line(pair)));
     this.#drawNodes();
   }
@@ -169,16 +175,14 @@ export class Graph {
         this.#circles.set(node.id, group);
         this.dots.append(group);
       }
-      const mine = this.#pairs.filter((pair) => pair.a === node.id || pair.b === node.id);
-      const up = mine.filter((pair) => pair.state === "up").length;
+      const { all, up, isTroubled } = this.#counts.get(node.id);
       const isMarked = marked?.node === node.id || pairEnds.includes(node.id);
-      const isTroubled = mine.some((pair) => pair.state === "down" || pair.state === "disputed");
       group.setAttribute("class", ["node", node.online ? "online" : "offline", isMarked ? "marked" : "", beside.has(node.id) ? "beside" : "",
         isTroubled ? "troubled" : "", this.#found && !this.#found.has(node.id) ? "missed" : this.#found ? "found" : ""].filter(Boolean).join(" "));
       group.setAttribute("transform", `translate(${at.x.toFixed(1)} ${at.y.toFixed(1)})`);
       group.setAttribute("tabindex", node.id === this.#current ? "0" : "-1");
       group.setAttribute("aria-pressed", String(marked?.node === node.id));
-      group.setAttribute("aria-label", `${node.name}, ${node.online ? "online" : "offline"}, ${up} of ${mine.length} tunnels up`);
+      group.setAttribute("aria-label", `${node.name}, ${node.online ? "online" : "offline"}, ${up} of ${all} tunnels up`);
       const text = group.querySelector("text");
       if (text.textContent !== node.name) text.textContent = node.name;
     }

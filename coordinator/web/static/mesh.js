@@ -5,7 +5,7 @@ import { get, list } from "./api.js";
 import { follow } from "./live.js";
 import { head } from "./network.js";
 import { ago, counted, instant } from "./text.js";
-import { bothEnds, flowText, getTunnels, handshakeOf, inOrder, pathText, Rates, reasonsOf, rttOf, rttText, stateBadge, titleOf } from "./tunnels.js";
+import { bothEnds, flowText, getTunnels, handshakeOf, inOrder, isTrouble, pathText, Rates, reasonsOf, rttOf, rttText, stateBadge, titleOf } from "./tunnels.js";
 import { Graph, keyOf } from "./graph.js";
 
 const MOST_NODES = 200;
@@ -26,8 +26,7 @@ export function choose(nodes, pairs, rates, found, most = MOST_NODES) {
   const score = new Map(nodes.map((node) => [node.id, (node.online ? 1 : 0) + (found?.has(node.id) ? 1e15 : 0)]));
   const add = (id, value) => score.set(id, (score.get(id) ?? 0) + value);
   for (const pair of pairs) {
-    const isBad = pair.state === "down" || pair.state === "disputed";
-    const worth = (isBad ? 1e9 : 0) + Math.min(1e8, rates.total(pair));
+    const worth = (isTrouble(pair) ? 1e9 : 0) + Math.min(1e8, rates.total(pair));
     add(pair.a, worth + (found?.has(pair.b) ? 1e12 : 0));
     add(pair.b, worth + (found?.has(pair.a) ? 1e12 : 0));
   }
@@ -85,7 +84,7 @@ export async function meshPage({ network: name }, signal) {
 
   function aboutAll() {
     const count = (state) => pairs.filter((pair) => pair.state === state).length;
-    const bad = inOrder(pairs).filter((pair) => pair.state === "down" || pair.state === "disputed");
+    const bad = inOrder(pairs).filter(isTrouble);
     return [h("h2", null, "The whole mesh"),
       h("p", { class: "figures" }, h("strong", null, `${count("up")} of ${pairs.length}`), " tunnels are up"),
       h("p", { class: "quiet" }, `${counted(nodes.filter((node) => node.online).length, "node")} online of ${nodes.length}. Point at a node or a line, or choose it, to see what both its ends say.`),

@@ -37,6 +37,9 @@ export function pathText(pair) {
   return [...new Set(speaking(pair).map((end) => WAYS[end.path] ?? end.path))].join(" / ");
 }
 
+/** What somebody should look at. */
+export const isTrouble = (pair) => pair.state === "down" || pair.state === "disputed";
+
 /** One of direct, lan, relayed, none, disputed, unknown: how the line is drawn. */
 export function lineOf(pair) {
   if (pair.state !== "up") return pair.state === "down" ? "none" : pair.state;
