@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,9 +43,13 @@ class Contender:
         return "ours" if self.name.startswith("wgpy") else "base" if self.name == BASE else "other"
 
 
-def build(program: Path, tool: str, *command: str, env: dict[str, str] | None = None) -> Path:
-    """The program, built by `command` if it is not there yet. Raises Unavailable."""
-    if not program.exists():
+def build(
+    program: Path, tool: str, *command: str, env: dict[str, str] | None = None, sources: Iterable[Path] = ()
+) -> Path:
+    """The program, built by `command` if it is not there yet or older than a source. Raises Unavailable."""
+    newest = max((path.stat().st_mtime for path in sources), default=0.0)
+    if not program.exists() or program.stat().st_mtime < newest:
+        program.unlink(missing_ok=True)
         if shutil.which(tool) is None:
             raise Unavailable(f"{tool} is not installed")
         progress(f"building once: {' '.join((tool, *command))}")
@@ -120,6 +124,7 @@ def _without_cipher() -> Contender:
     build(
         library, "cargo", "build", "--release", "--locked", "--quiet", "-p", "wgpy-engine",
         "--features", "null-cipher", "--target-dir", str(target), env={"PYO3_PYTHON": sys.executable},
+        sources=(Path(__file__).parents[1] / "rust").rglob("*.rs"),
     )  # fmt: skip
     # Python reads this module of every process that has the folder on its path.
     (target / "sitecustomize.py").write_text(LOAD_ENGINE.format(path=str(library)))
@@ -141,6 +146,16 @@ KNOWN: dict[str, Callable[[], Contender]] = {
 }
 
 
+ON_REQUEST = {"wgpy library", "wgpy null cipher"}
+"""Those that explain others: measured when `--only` has their whole name."""
+
+
+def is_wanted(name: str, only: list[str] | None) -> bool:
+    if name in ON_REQUEST:
+        return name in (only or ())
+    return not only or any(part == name if part in KNOWN else part in name for part in only)
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What all benchmarks take."""
     parser.add_argument(
@@ -160,8 +175,7 @@ def choose(only: list[str] | None, results: Results, *, without_plain: bool = Fa
     """Those asked for that can be had. `results` learns their versions and why others were left out."""
     chosen = []
     for name, make in KNOWN.items():
-        is_wanted = not only or any(part == name if part in KNOWN else part in name for part in only)
-        if (without_plain and name == PLAIN) or not is_wanted:
+        if (without_plain and name == PLAIN) or not is_wanted(name, only):
             continue
         try:
             contender = make()

@@ -185,12 +185,11 @@ def build_udp_load() -> Path:
     target = BUILD / "udp_load"
     program = target / "release" / "udp-load"
     sources = [*(HERE / "udp_load").glob("src/*.rs"), HERE / "udp_load" / "Cargo.toml"]
-    if program.exists() and program.stat().st_mtime < max(path.stat().st_mtime for path in sources):
-        program.unlink()
     try:
         return build(
             program, "cargo", "build", "--release", "--locked", "--quiet",
             "--manifest-path", str(HERE / "udp_load" / "Cargo.toml"), "--target-dir", str(target),
+            sources=sources,
         )  # fmt: skip
     except Unavailable as error:
         raise HostFailure(f"the UDP load generator cannot be built: {error}") from None
