@@ -14,7 +14,6 @@ from wgpy.engine import cipher
 DOCTOR = "import sys; from wgpy.cli.main import main; sys.argv = ['wgpy', 'doctor', '--json']; main()"
 
 SEALING = """
-import sys
 from wgpy import _engine
 session = _engine.Session(bytes(32), True, 1, 2, 3, 0.0)
 packets = [bytes([0x45]) + bytes([size % 256]) * size for size in (19, 1399, 1399, 700, 1399)]

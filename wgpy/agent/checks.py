@@ -119,7 +119,7 @@ def check_cipher() -> Iterator[Finding]:
     name, warning = cipher()
     yield _good("cipher", f"ChaCha20-Poly1305 by {name}")
     if warning:
-        yield Finding("cipher", Verdict.NOTE, warning, "slower, and nothing else")
+        yield Finding("cipher", Verdict.NOTE, warning)
 
 
 def check_sockets() -> Iterator[Finding]:
