@@ -48,13 +48,12 @@ fuzz:             ## libFuzzer on the data plane (with AddressSanitizer) and the
 	done
 
 TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
-SANITIZED = nice cargo +nightly test --quiet -Zbuild-std -p wgpy-dataplane --lib --target $(TARGET)
+SANITIZED = nice cargo +nightly test --quiet -Zbuild-std --target $(TARGET)
 
 sanitize:         ## the data plane's and the cipher's tests under Address- and ThreadSanitizer and Miri: nightly Rust with rust-src, miri
-	RUSTFLAGS=-Zsanitizer=address $(SANITIZED) --target-dir target/asan
-	RUSTFLAGS=-Zsanitizer=address nice cargo +nightly test --quiet -Zbuild-std -p wgpy-aead --target $(TARGET) \
-		--target-dir target/asan
-	RUSTFLAGS=-Zsanitizer=thread $(SANITIZED) --target-dir target/tsan -- --skip no_burden
+	RUSTFLAGS=-Zsanitizer=address $(SANITIZED) --target-dir target/asan -p wgpy-dataplane --lib
+	RUSTFLAGS=-Zsanitizer=address $(SANITIZED) --target-dir target/asan -p wgpy-aead
+	RUSTFLAGS=-Zsanitizer=thread $(SANITIZED) --target-dir target/tsan -p wgpy-dataplane --lib -- --skip no_burden
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --quiet -p wgpy-dataplane --lib \
 		--target-dir target/miri -- superpacket:: engine::staging:: --skip random
 
