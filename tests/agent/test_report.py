@@ -9,11 +9,31 @@ from wgpy.addresses import Endpoint
 from wgpy.agent.report import PeerFacts, PeerReport, describe_age, describe_peer, summary
 from wgpy.keys import PresharedKey
 from wgpy.mesh.frames import Presence
+from wgpy.mesh.paths import CandidateReport, PathReport, kind_of
 from wgpy.protocol.interface import PeerStatus
 
 NOW = 1_800_000_000.0
 WHERE = Endpoint.parse("192.0.2.7:51820")
 ONLINE, OFFLINE = Presence((WHERE,), True), Presence((WHERE,), False)
+
+
+def tried(*endpoints: Endpoint, attempts: int = 3, answers: bool = False) -> PathReport:
+    """The first of them is in use."""
+    candidates = tuple(
+        CandidateReport(endpoint, kind_of(endpoint), endpoint == endpoints[0], "not tried yet", None)
+        for endpoint in endpoints
+    )
+    reason = "lan: it answers there in 0.4 ms"
+    return PathReport(
+        kind_of(endpoints[0]),
+        endpoints[0],
+        answers,
+        reason,
+        0.0004 if answers else None,
+        attempts,
+        None,
+        candidates,
+    )
 
 
 def describe(
@@ -37,16 +57,23 @@ def describe(
         presence=ONLINE,
         is_alive=False,
         unanswered=0.0,
-        tries=3,
+        paths=tried(WHERE),
     )
     changed = PeerFacts(**{name: getattr(facts, name) for name in PeerFacts.__slots__} | changes)
     return describe_peer(changed, coordinator_is_up, NOW)
 
 
-def test_a_live_session_is_direct_and_says_how_fresh_it_is() -> None:
+def test_a_live_session_is_direct() -> None:
     report = describe(is_alive=True, age=12.0)
-    assert (report.path, report.reason, report.endpoint) == ("direct", "last handshake 12 s ago", str(WHERE))
+    assert (report.path, report.endpoint) == ("direct", str(WHERE))
     assert (report.rx_bytes, report.tx_bytes, report.online) == (100, 200, True)
+
+
+def test_a_proven_path_tells_its_kind_its_round_trip_and_why_it_is_used() -> None:
+    where = Endpoint.parse("192.168.7.2:51820")
+    report = describe(is_alive=True, age=12.0, endpoint=where, paths=tried(where, WHERE, answers=True))
+    assert (report.path, report.rtt_ms, report.reason) == ("lan", 0.4, "lan: it answers there in 0.4 ms")
+    assert [each.endpoint for each in report.tried] == [str(where), str(WHERE)]
 
 
 @pytest.mark.parametrize(
@@ -63,15 +90,15 @@ def test_a_live_session_is_direct_and_says_how_fresh_it_is() -> None:
             {"endpoint": None, "coordinator_is_up": False},
             "no endpoint known, and the coordinator cannot be asked",
         ),
-        ({"tries": 1}, f"connecting: a handshake is under way to {WHERE}"),
+        ({"paths": tried(WHERE, attempts=1)}, "connecting: handshakes are under way to it"),
         ({}, f"no answer from {WHERE}; no handshake yet; is UDP blocked in between?"),
         (
             {"unanswered": 20.0, "age": 60.0},
             f"no answer from {WHERE} for 20 s; last handshake 60 s ago; is UDP blocked in between?",
         ),
         (
-            {"presence": Presence((WHERE, Endpoint.parse("10.0.0.7:51820")), True)},
-            f"no answer from {WHERE} (one of 2, tried in turn); no handshake yet; is UDP blocked in between?",
+            {"paths": tried(WHERE, Endpoint.parse("10.0.0.7:51820"))},
+            "no answer from any of its 2 endpoints; no handshake yet; is UDP blocked in between?",
         ),
         ({"keepalive": 0}, f"idle: no handshake yet; the next packet makes one with {WHERE}"),
         ({"addresses": ()}, "none of its addresses is one that this node follows"),

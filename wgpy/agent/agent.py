@@ -19,12 +19,13 @@ from urllib.parse import urlsplit
 import trio
 
 from wgpy.addresses import Endpoint, IPAddress
+from wgpy.agent.candidates import local_endpoints
 from wgpy.agent.client import CoordinatorClient, Credentials, Trust
-from wgpy.agent.endpoints import EndpointChooser, Heard
 from wgpy.agent.follow import Follower
 from wgpy.agent.host_link import HostLink, concerns_us, look_around
+from wgpy.agent.paths import Paths
 from wgpy.agent.plan import make_plan, wanted_setting
-from wgpy.agent.report import CoordinatorReport, PeerFacts, PeerReport, Report, describe_peer
+from wgpy.agent.report import CoordinatorReport, Heard, PeerFacts, PeerReport, Report, describe_peer
 from wgpy.agent.state_file import State, save_state
 from wgpy.agent.timestamps import is_due, lead
 from wgpy.agent.tunnel_reports import TunnelReporter, tunnels_of
@@ -34,11 +35,13 @@ from wgpy.errors import HostError, WgpyError
 from wgpy.keys import PublicKey
 from wgpy.mesh.consent import ClippedMap, Grant, PeerGrant, Surroundings, clip, grant
 from wgpy.mesh.delta import HeldMap
+from wgpy.mesh.encoding import MAX_ENDPOINTS
 from wgpy.mesh.frames import PresenceFrame
 from wgpy.mesh.netmap import Map, Node
 from wgpy.mesh.record import Record, sign_record
 from wgpy.mesh.tunnels import ReportTerms
 from wgpy.mesh.wire import CheckinRequest
+from wgpy.netlink import Netlink
 from wgpy.netlink.monitor import Monitor, Watch
 from wgpy.protocol.interface import PeerStatus
 
@@ -74,8 +77,9 @@ class Agent:
         """Set once the coordinator was reached, or was not."""
         self._device = device
         self._link = HostLink(device)
-        self._chooser = EndpointChooser()
-        self._chooser.handle_memory(state.seen)
+        self._paths = Paths(device, self._link, self._rediscover)
+        self._paths.handle_memory(state.seen)
+        self._local_endpoints: tuple[Endpoint, ...] = ()
         self._verified: dict[str, Record] = {}
         self._clipped: ClippedMap | None = None
         self._around = Surroundings()
@@ -101,6 +105,7 @@ class Agent:
         save_state(self.state)
         device.interface.set_private_key(self.state.keys.wireguard_key, now)
         self._bind()
+        self._look_for_own_endpoints()
         self._apply_map()
         if self.state.listen_port != device.listen_port:
             self._keep(listen_port=device.listen_port)
@@ -122,6 +127,7 @@ class Agent:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._run_device)
                 nursery.start_soon(self._tick)
+                nursery.start_soon(self._paths.run)
                 nursery.start_soon(self._keep_looking_around)
                 nursery.start_soon(self._keep_saving)
                 nursery.start_soon(self._follower.run)
@@ -190,13 +196,33 @@ class Agent:
         self._clipped = clip(netmap, state.accepted, self._around, state.addresses, self._verified)
         wanted = wanted_setting(netmap.network, self._clipped, state.addresses)
         self._link.apply(make_plan(self._link.present(), wanted))
-        self._chooser.keep_only(self._clipped.peers)
-        self._choose_endpoints()
+        self._paths.sync(
+            {id_: granted.node.record.wireguard_key for id_, granted in self._clipped.peers.items()}
+        )
 
     def _look_around(self) -> None:
         literals = [_literal(url) for url in self._client.urls]
         known = [address for address in (*literals, self._client.remote_address) if address is not None]
         self._around = look_around(self._device.name, list(dict.fromkeys(known)))
+        self._look_for_own_endpoints()
+
+    def _look_for_own_endpoints(self) -> None:
+        """Others are told at once of what is new, and our paths are looked at."""
+        device = self._device
+        if not device.is_up:
+            return  # no port to be found at
+        with Netlink() as netlink:
+            found = local_endpoints(netlink.links(), netlink.addresses(), device.name, device.listen_port)
+        if found != self._local_endpoints:
+            is_first, self._local_endpoints = not self._local_endpoints, found
+            if not is_first:
+                logger.info("our own addresses are now %s", ", ".join(map(str, found)) or "none")
+                self._follower.report_now()
+                self._paths.network_changed()
+
+    def _rediscover(self) -> None:
+        """Data goes unanswered: perhaps we are seen elsewhere by now."""
+        self._follower.report_now()
 
     def _check_own_range(self) -> None:
         """Raises HostError when none of our addresses is in a range that we follow."""
@@ -244,7 +270,8 @@ class Agent:
     def make_checkin(self, *, brief: bool) -> CheckinRequest:
         self._sequence += 1
         held = self.state.held
-        endpoints = tuple(Endpoint.parse(text) for text in self.state.endpoints)
+        static = (Endpoint.parse(text) for text in self.state.endpoints)
+        endpoints = tuple(dict.fromkeys((*static, *self._local_endpoints)))[:MAX_ENDPOINTS]
         since, port = None if held is None else held.since, self._device.listen_port
         tunnels = None
         if self.report_wait() <= 0:
@@ -263,8 +290,7 @@ class Agent:
             self._follower.stir()
 
     def handle_presence(self, frame: PresenceFrame) -> None:
-        self._chooser.handle_presence(frame, boottime())
-        self._choose_endpoints()
+        self._paths.handle_presence(frame)
 
     def handle_state(self, state: str, reason: str) -> None:
         url = self._client.last_url or self._coordinator.url
@@ -278,7 +304,7 @@ class Agent:
     async def _tick(self) -> None:
         while True:
             began = trio.current_time()
-            self._choose_endpoints()
+            self._look_at_peers()
             highest = self._device.interface.highest_timestamp
             if is_due(self.state.timestamp, highest, wall_clock_ns()):
                 self._keep(timestamp=lead(highest, wall_clock_ns()))
@@ -295,9 +321,10 @@ class Agent:
         if status.last_handshake_ns:
             age = max(0.0, (wall_clock_ns() - status.last_handshake_ns) / 1e9)
         unanswered = 0.0 if unanswered_since is None else now - unanswered_since
-        return Heard(status.endpoint, status.rx_bytes, age, unanswered)
+        return Heard(age, unanswered)
 
-    def _choose_endpoints(self) -> None:
+    def _look_at_peers(self) -> None:
+        """Who is heard, and where everybody is, for the next start."""
         if self._clipped is None:
             return
         now, statuses, seen, alive = boottime(), self._statuses(), {}, set()
@@ -308,12 +335,9 @@ class Agent:
             heard = self._heard(status, now)
             if heard.is_alive:
                 alive.add(node_id)
-            endpoint = self._chooser.choose(node_id, heard, now)
-            if endpoint is not None:
-                self._link.set_endpoint(status.public_key, endpoint)
-            elif status.endpoint is not None:
+            if status.endpoint is not None:
                 self._link.start_keepalives(status.public_key)
-            if known := self._chooser.memory(node_id, status.endpoint):
+            if known := self._paths.memory(node_id):
                 seen[node_id] = known
         self._remember(seen, now)
         if alive != self._alive:
@@ -373,10 +397,10 @@ class Agent:
             addresses=tuple(str(prefix.network_address) for prefix in granted.allowed_ips),
             public_key=str(node.record.wireguard_key),
             status=status,
-            presence=self._chooser.presence(node.id),
+            presence=self._paths.presence(node.id),
+            paths=self._paths.report(node.id),
             is_alive=heard is not None and heard.is_alive,
             unanswered=0.0 if heard is None else heard.unanswered,
-            tries=self._chooser.tries(node.id),
             refused=[str(refusal) for refusal in granted.refused],
         )
 

@@ -18,6 +18,7 @@ from wgpy.keys import PublicKey
 from wgpy.mesh.consent import Surroundings
 from wgpy.netlink import RT_TABLE_MAIN, Netlink, NetlinkError, Route
 from wgpy.netlink.monitor import Change, RouteChanged
+from wgpy.protocol.actions import Origin
 
 logger = logging.getLogger(__name__)
 
@@ -140,13 +141,22 @@ class HostLink:
                 interface.replace_allowed_ips(added, setting.allowed_ips, now)
                 self._keepalives[key] = setting.keepalive
 
-    def set_endpoint(self, key: PublicKey, endpoint: Endpoint) -> None:
-        """Look for a peer there; in a network without keepalives, when there is something to send."""
-        interface, now = self._device.interface, boottime()
-        interface.set_endpoint(interface.peers[key], endpoint, now)
+    def use_path(self, key: PublicKey, endpoint: Endpoint, also: Sequence[Endpoint]) -> None:
+        """Send to the peer there, and by each of `also` too."""
+        interface, engine, now = self._device.interface, self._device.engine, boottime()
+        peer = interface.peers[key]
+        if peer.endpoint != endpoint:
+            interface.set_endpoint(peer, endpoint, now)
+        engine.set_paths(peer.id, Origin(endpoint) if also else None, [Origin(other) for other in also])
+        self.start_keepalives(key)
+        self._device.changed()
+
+    def initiate(self, key: PublicKey) -> None:
+        """Look for a peer; in a network without keepalives, when there is something to send."""
         self.start_keepalives(key)
         if self._keepalives.get(key):
-            interface.initiate(interface.peers[key], now)
+            interface = self._device.interface
+            interface.initiate(interface.peers[key], boottime())
         self._device.changed()
 
     def start_keepalives(self, key: PublicKey) -> None:

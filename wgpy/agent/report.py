@@ -4,16 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Final, Self
 
 from wgpy.mesh.encoding import JsonObject
 from wgpy.mesh.frames import Presence
+from wgpy.mesh.paths import CandidateReport, PathReport
 from wgpy.protocol.interface import PeerStatus
+
+SESSION_AGE: Final = 180.0
+"""Seconds after the last handshake at which a session is over (REJECT_AFTER_TIME)."""
+UNANSWERED_TIME: Final = 15.0
+"""Seconds without an answer to data sent, after which WireGuard shakes hands anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The age of the last handshake (None: there was none), and for how long data has been sent without any
+    answer; seconds.
+    """
+
+    handshake_age: float | None
+    unanswered: float = 0.0
+
+    @property
+    def is_alive(self) -> bool:
+        """There is a session, and nothing speaks against it."""
+        has_session = self.handshake_age is not None and self.handshake_age < SESSION_AGE
+        return has_session and self.unanswered < UNANSWERED_TIME
+
+
+@dataclass(frozen=True, slots=True)
+class TriedEndpoint:
+    """A candidate of a peer: its kind of path, what became of it in words, and its round trip."""
+
+    endpoint: str
+    path: str
+    state: str
+    rtt_ms: float | None
+
+    @classmethod
+    def of(cls, candidate: CandidateReport) -> Self:
+        rtt = None if candidate.rtt is None else round(candidate.rtt * 1000, 2)
+        return cls(str(candidate.endpoint), candidate.kind.word, candidate.state, rtt)
 
 
 @dataclass(frozen=True, slots=True)
 class PeerReport:
-    """One peer. `path` is "direct" or "none", `latest_handshake` Unix seconds or None, `rtt_ms` as the last
-    handshake showed it, None: none did yet.
+    """One peer. `path` is "lan", "direct", "relayed" or "none", `latest_handshake` Unix seconds or None,
+    `rtt_ms` as the path in use or the last handshake showed it, None: none did yet.
     """
 
     id: str
@@ -29,6 +67,10 @@ class PeerReport:
     online: bool | None
     refused: tuple[str, ...] = ()
     rtt_ms: float | None = None
+    tried: tuple[TriedEndpoint, ...] = ()
+    """Its candidates, the one in use first."""
+    next_try: int | None = None
+    """Seconds until they are tried again; None: when something changes."""
 
     @property
     def is_reachable(self) -> bool:
@@ -84,7 +126,7 @@ class PeerFacts:
     presence: Presence | None
     is_alive: bool
     unanswered: float
-    tries: int
+    paths: PathReport | None = None
     refused: Sequence[str] = ()
 
 
@@ -94,18 +136,23 @@ def describe_peer(facts: PeerFacts, coordinator_is_up: bool, wall_clock: float) 
     shaken_at = status.last_handshake_ns // 10**9 if status is not None and status.last_handshake_ns else None
     age = None if shaken_at is None else max(0, int(wall_clock) - shaken_at)
     endpoint = None if status is None or status.endpoint is None else str(status.endpoint)
-    works = facts.is_alive
-    reason = (
-        f"last handshake {describe_age(age)} ago"
-        if works
-        else _why_not(facts, endpoint, age, coordinator_is_up)
-    )
+    works, paths = facts.is_alive, facts.paths
+    path, reason = "none", ""
+    if not works:
+        reason = _why_not(facts, endpoint, age, coordinator_is_up)
+    elif paths is not None and str(paths.endpoint) == endpoint:
+        path, reason = paths.kind.word, paths.reason
+    else:
+        path, reason = "direct", f"last handshake {describe_age(age)} ago"
+    rtt = None if status is None else status.rtt
+    if paths is not None and paths.is_proven:
+        rtt = paths.rtt
     return PeerReport(
         id=facts.id,
         name=facts.name,
         addresses=facts.addresses,
         public_key=facts.public_key,
-        path="direct" if works else "none",
+        path=path,
         reason=reason,
         endpoint=endpoint,
         latest_handshake=shaken_at,
@@ -113,7 +160,9 @@ def describe_peer(facts: PeerFacts, coordinator_is_up: bool, wall_clock: float) 
         tx_bytes=0 if status is None else status.tx_bytes,
         online=facts.presence.online if facts.presence is not None and coordinator_is_up else None,
         refused=tuple(facts.refused),
-        rtt_ms=None if status is None or status.rtt is None else round(status.rtt * 1000, 2),
+        rtt_ms=None if rtt is None else round(rtt * 1000, 2),
+        tried=() if paths is None else tuple(map(TriedEndpoint.of, paths.candidates)),
+        next_try=None if paths is None or paths.next_try is None else round(paths.next_try),
     )
 
 
@@ -129,13 +178,13 @@ def _why_not(facts: PeerFacts, endpoint: str | None, age: int | None, coordinato
     silence = "no handshake yet" if age is None else f"last handshake {describe_age(age)} ago"
     if offline:
         return f"offline: the coordinator does not hear from it ({silence})"
-    many = len(presence.endpoints) if presence is not None else 0
-    where = f"no answer from {endpoint}" + (f" (one of {many}, tried in turn)" if many > 1 else "")
+    many = 1 if facts.paths is None else len(facts.paths.candidates)
+    where = f"no answer from {endpoint}" if many == 1 else f"no answer from any of its {many} endpoints"
     is_idle = facts.status is not None and not facts.status.persistent_keepalive and not facts.unanswered
     if is_idle:
         return f"idle: {silence}; the next packet makes one with {endpoint}"
-    if facts.tries <= 1 and age is None:
-        return f"connecting: a handshake is under way to {endpoint}"
+    if age is None and facts.paths is not None and facts.paths.attempts <= 1:
+        return f"connecting: handshakes are under way to {'it' if many == 1 else f'its {many} endpoints'}"
     if facts.unanswered:
         where += f" for {describe_age(int(facts.unanswered))}"
     return f"{where}; {silence}; is UDP blocked in between?"

@@ -24,8 +24,9 @@ HEADER: Final = ("PEER", "ADDRESS", "PATH", "RTT", "HANDSHAKE", "RECEIVED", "SEN
 @click.command()
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@click.option("--paths", is_flag=True, help="Show all endpoints of each peer, and what became of them.")
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
-def status(name: str | None, as_json: bool, watch: bool) -> None:
+def status(name: str | None, as_json: bool, paths: bool, watch: bool) -> None:
     """Show each network of this host: its coordinator, and every peer with its path and the reason.
 
     The exit status is 1 when a network that was asked for does not run.
@@ -34,7 +35,9 @@ def status(name: str | None, as_json: bool, watch: bool) -> None:
         choose_network(name)
     while True:
         reports = [_report(each) for each in _names(name)]
-        text = json.dumps({"networks": reports}, indent=2) if as_json else "\n\n".join(map(render, reports))
+        text = "\n\n".join(render(report, with_paths=paths) for report in reports)
+        if as_json:
+            text = json.dumps({"networks": reports}, indent=2)
         if watch and not as_json and sys.stdout.isatty():
             click.clear()
         click.echo(text or _nothing())
@@ -66,8 +69,8 @@ def _report(name: str) -> dict[str, Any]:
     return {**fields.extra(frozenset()), "state": "up"}
 
 
-def render(report: dict[str, Any]) -> str:
-    """A report for a person."""
+def render(report: dict[str, Any], *, with_paths: bool = False) -> str:
+    """A report for a person. `with_paths`: with what was tried to reach each peer."""
     if "peers" not in report:
         return f"{report['name']}: {report['reason']}"
     coordinator, now = report["coordinator"], time.time()
@@ -83,9 +86,11 @@ def render(report: dict[str, Any]) -> str:
     table = [HEADER, *rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(HEADER) - 1)]
     lines.append("")
-    for row in table:
+    for row, peer in zip(table, (None, *report["peers"]), strict=True):
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         lines.append(("  " + "  ".join([*cells, row[-1]])).rstrip())
+        if with_paths and peer is not None:
+            lines += _paths(peer)
     return "\n".join(lines)
 
 
@@ -110,6 +115,16 @@ def _row(peer: dict[str, Any], now: float) -> tuple[str, ...]:
         peer["endpoint"] or "-",
         "; ".join(notes),
     )
+
+
+def _paths(peer: dict[str, Any]) -> list[str]:
+    lines = [] if peer["path"] == "none" else [f"      {peer['reason']}"]
+    for tried in peer["tried"]:
+        rtt = describe_rtt(tried["rtt_ms"])
+        lines.append(f"      {tried['path']:<8}{tried['endpoint']:<30}{rtt:>8}  {tried['state']}")
+    if peer["next_try"] is not None:
+        lines.append(f"      next look in {peer['next_try']} s")
+    return lines
 
 
 def describe_rtt(milliseconds: float | None) -> str:

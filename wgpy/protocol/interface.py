@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2s
 from types import MappingProxyType
 
 from wgpy.addresses import Endpoint, Prefix
@@ -30,7 +31,7 @@ from wgpy.protocol.cookie import cookie_key, mac1_key
 from wgpy.protocol.crypto import RandomSource
 from wgpy.protocol.messages import MessageType, message_type_untrusted, parse_initiation_untrusted
 from wgpy.protocol.noise import Handshake, Identity, open_initiation_untrusted
-from wgpy.protocol.peer import LocalEnd, Peer
+from wgpy.protocol.peer import LocalEnd, PathControl, Peer
 from wgpy.protocol.schedule import Schedule
 from wgpy.protocol.tai64n import TimestampSource
 
@@ -76,6 +77,8 @@ class Interface:
         self._peers: dict[PublicKey, Peer] = {}
         self._by_id: dict[PeerId, Peer] = {}
         self._schedule: Schedule[Peer] = Schedule()
+        self._answered: dict[bytes, Peer] = {}
+        """By the hash of the initiation of each peer with path control that was answered last."""
         self.invalid_messages = 0
         """Handshake messages that passed the engine's first line of defence and were refused here."""
 
@@ -166,6 +169,7 @@ class Interface:
         if peer is not None:
             del self._by_id[peer.id]
             self._schedule.set(peer, None)
+            self._forget_answered(peer)
             self._local.engine.remove_peer(peer.id)
             peer.handshake.clear()
 
@@ -213,6 +217,14 @@ class Interface:
     def set_agent(self, peer: Peer, is_agent: bool, now: float) -> None:
         """Whether the peer runs our agent too, so that simultaneous initiations are settled by key."""
         peer.is_agent = is_agent
+
+    def set_path_control(self, peer: Peer, control: PathControl | None, now: float) -> None:
+        """Let someone else say where packets to the peer go; None: they follow it, as in the kernel.
+
+        With it, copies of an initiation are answered as the first one was.
+        """
+        peer.path_control = control
+        self._local.engine.set_roaming(peer.id, control is None)
 
     # --- up and down ---
 
@@ -274,13 +286,20 @@ class Interface:
             return
         kind = message_type_untrusted(event.data)
         if kind is MessageType.INITIATION:
+            digest = blake2s(event.data).digest()
+            if (answered := self._answered.get(digest)) is not None:
+                answered.answer_again(event.origin, now)
+                return
             opened = open_initiation_untrusted(
                 parse_initiation_untrusted(event.data), identity, self._find_handshake
             )
             peer = self._peers[opened.handshake.remote_static]
-            if peer.claim_precedence_over_initiation(now):
+            if peer.claim_precedence_over_initiation(digest, now):
                 return
             peer.consume_initiation_untrusted(opened, event, now)
+            if peer.path_control is not None:
+                self._forget_answered(peer)
+                self._answered[digest], peer.answered = peer, digest
         else:
             addressed = None if event.peer is None else self._by_id.get(event.peer)
             if addressed is None:
@@ -291,6 +310,11 @@ class Interface:
             elif not peer.cookies.consume_reply(event.data, now):
                 raise InvalidMessage("answers nothing we sent")
         self._refresh(peer, now)
+
+    def _forget_answered(self, peer: Peer) -> None:
+        if peer.answered is not None:
+            del self._answered[peer.answered]
+            peer.answered = None
 
     def _find_handshake(self, public_key: PublicKey) -> Handshake | None:
         peer = self._peers.get(public_key)

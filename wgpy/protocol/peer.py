@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from wgpy.addresses import Endpoint
 from wgpy.keys import PresharedKey, PublicKey
-from wgpy.protocol.actions import Engine, Fact, Facts, HandshakeMessage, PeerId, PeerWork, Work
+from wgpy.protocol.actions import Engine, Fact, Facts, HandshakeMessage, Origin, PeerId, PeerWork, Work
+from wgpy.protocol.constants import REKEY_TIMEOUT
 from wgpy.protocol.cookie import CookieGenerator
 from wgpy.protocol.crypto import RandomSource
 from wgpy.protocol.messages import encode_initiation, encode_response, parse_response_untrusted
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 AGENT_INITIATION_PRECEDENCE = 1.0
 """Between two agents, seconds for which the smaller static key's own initiation goes before the other's."""
+MAX_REPEATS = 16
+"""Copies of an initiation that are answered: a few for each candidate of the peer."""
 CONFIRMATION_TIME = 1.0
 """Seconds after our response within which the first packet under its keys is taken for the keepalive that
 answers it at once; later, that one was lost, and the time says nothing of the path."""
@@ -41,6 +45,18 @@ class LocalEnd:
     is_up: bool = False
 
 
+class PathControl(Protocol):
+    """Whoever decides where packets to a peer go, in place of the rule that they follow the peer's own."""
+
+    def initiation_sent(self, peer: Peer, data: bytes, now: float) -> None:
+        """These bytes went to the endpoint; they may go elsewhere too, and again, while none is answered."""
+
+    def session_begun(self, peer: Peer, now: float) -> None: ...
+
+    def heard_from(self, peer: Peer, endpoint: Endpoint, now: float) -> None:
+        """An authenticated packet came from another endpoint than the one in use."""
+
+
 class Peer:
     """A peer of the interface. Its settings are read here and changed through `Interface`."""
 
@@ -53,6 +69,7 @@ class Peer:
         """Seconds; 0: off."""
         self.is_agent = False
         """Both ends run our agent: mesh rules of simultaneous initiation hold."""
+        self.path_control: PathControl | None = None
         self.last_handshake_ns = 0
         """Unix time at which a handshake was last completed; 0: never."""
         self.rtt: float | None = None
@@ -64,9 +81,15 @@ class Peer:
         self._local = local
         self._last_timestamp: bytes | None = None
         self._watched = Fact(0)
-        self._took_precedence = False
+        self._preceded: bytes | None = None
+        """The hash of the initiation that ours took precedence over, since the last session."""
         self._responded: tuple[int, float] | None = None
         """The local index of the session that our last response began, and when."""
+        self._response: tuple[bytes, float] | None = None
+        """The response itself, and when it was sent; for copies of the initiation, until one arrived."""
+        self._repeats = 0
+        self.answered: bytes | None = None
+        """The hash of the initiation that it answered, where copies are expected."""
         self.handshake.precompute_static_static(local.identity)
 
     def __repr__(self) -> str:
@@ -107,6 +130,7 @@ class Peer:
         if self.handshake.local_index is not None:
             self._local.engine.release_index(self.handshake.local_index)
         self.handshake.clear()
+        self._response = None
 
     # --- handshake ---
 
@@ -129,32 +153,37 @@ class Peer:
         message = self.handshake.create_initiation(
             local.identity, index, self._last_timestamp, local.rng, now
         )
-        local.engine.send_handshake(self.id, self.cookies.add_macs(encode_initiation(message), now))
+        data = self.cookies.add_macs(encode_initiation(message), now)
+        local.engine.send_handshake(self.id, data)
         self.timers.handshake_initiated(self._facts().authenticated_sent_last, now)
+        if self.path_control is not None:
+            self.path_control.initiation_sent(self, data, now)
         logger.debug(
             "%s: sent handshake initiation, attempt %d", self.public_key.short, self.timers.attempts + 1
         )
         return True
 
-    def claim_precedence_over_initiation(self, now: float) -> bool:
+    def claim_precedence_over_initiation(self, digest: bytes, now: float) -> bool:
         """Insist on our own initiation, sent under a second ago; True: the one that just came is to be
         ignored.
 
         Two agents that start at once would else both respond, both drop the initiation they had sent, and
         refuse each other's response: the tunnel waits for a retry. The larger static key needs no rule: it
-        responds, and that is giving up its own. Once between two sessions is enough: where ours do not
-        arrive and theirs do, insisting would keep the tunnel down for ever.
+        responds, and that is giving up its own. One of theirs between two sessions, and its copies (by its
+        hash `digest`), is enough: where ours do not arrive and theirs do, insisting would keep the tunnel
+        down for ever.
         """
         created_at = self.handshake.initiation_created_at
         precedes = (
             self.is_agent
-            and not self._took_precedence
+            and self._preceded in (None, digest)
             and self.handshake.state is HandshakeState.CREATED_INITIATION
             and created_at is not None
             and now - created_at < AGENT_INITIATION_PRECEDENCE
             and not self._gives_way()
         )
-        self._took_precedence |= precedes
+        if precedes:
+            self._preceded = digest
         return precedes
 
     def _gives_way(self) -> bool:
@@ -171,9 +200,23 @@ class Peer:
         if self.handshake.local_index is not None:
             engine.release_index(self.handshake.local_index)
         response = self.handshake.create_response(engine.reserve_index(self.id), self._local.rng)
-        self._begin_session(self.cookies.add_macs(encode_response(response), now), now)
+        data = self.cookies.add_macs(encode_response(response), now)
+        self._response, self._repeats = (data, now), 0
+        self._begin_session(data, now)
         self.timers.handshake_responded(self._facts().authenticated_sent_last, self._gives_way(), now)
         logger.debug("%s: sent handshake response", self.public_key.short)
+
+    def answer_again(self, origin: Origin, now: float) -> None:
+        """A copy of the initiation that was answered last came by another way, or again: so does the answer.
+
+        Anyone who saw the initiation can send copies: a few are answered, with less than they are.
+        """
+        if self._response is None:
+            return
+        data, sent_at = self._response
+        if now - sent_at < REKEY_TIMEOUT and self._repeats < MAX_REPEATS:
+            self._repeats += 1
+            self._local.engine.send_datagram(data, origin.remote, origin)
 
     def consume_response_untrusted(self, event: HandshakeMessage, now: float) -> None:
         """Finish the handshake we began. Raises InvalidMessage, and nothing has changed."""
@@ -199,10 +242,12 @@ class Peer:
             response=response,
         )
         self.timers.session_derived(now)
+        if self.path_control is not None:
+            self.path_control.session_begun(self, now)
 
     def _handshake_complete(self) -> None:
         self.last_handshake_ns = self._local.wall_clock_ns()
-        self._took_precedence = False
+        self._preceded = None
         self.timers.handshake_complete()
         logger.debug("%s: handshake complete", self.public_key.short)
 
@@ -219,8 +264,12 @@ class Peer:
     def handle_work(self, work: PeerWork, now: float) -> None:
         """CONFIRMED goes first: the other bits are judged by what it leaves."""
         if work.bits & Work.ENDPOINT:
-            self.endpoint = work.endpoint
+            if self.path_control is None:
+                self.endpoint = work.endpoint
+            elif work.endpoint is not None:
+                self.path_control.heard_from(self, work.endpoint, now)
         if work.bits & Work.CONFIRMED:
+            self._response = None
             self._handshake_complete()
             self._measure_confirmation(work.confirmed_index, now)
         if work.bits & Work.FACT:
