@@ -3,7 +3,7 @@
 PYTHON = .venv/bin/python
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
-.PHONY: build test lint demo soak fuzz sanitize constant-time neon audit bench clean
+.PHONY: build test lint demo soak fuzz sanitize constant-time neon audit bench nat-matrix clean
 
 build:            ## .venv/bin/wgpy and .venv/bin/wgpy-device
 	@.ci/prepare build
@@ -74,6 +74,10 @@ audit:            ## dependencies: licences, versions, sources, and known faults
 bench:            ## throughput against other WireGuards: table, JSON and chart in benchmarks/results/
 	@.ci/prepare test
 	$(PYTHON) -m benchmarks.throughput
+
+nat-matrix:       ## two nodes behind routers of every kind: path, first ping, time to the best path (root)
+	@.ci/prepare test
+	$(PYTHON) -m benchmarks.nat_matrix
 
 clean:            ## back to what git has
 	rm -rf .venv target dist wgpy/_engine*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

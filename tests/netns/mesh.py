@@ -8,9 +8,11 @@ with Lab("mesh") as lab:
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import re
+import socket
 from typing import Any, Literal
 
 from tests.netns.hosts import Host, Internet
@@ -24,13 +26,21 @@ TOKEN = re.compile(r"wgpy1_[\w-]+")
 class Mesh:
     """A coordinator that serves one network. Everything is done by the commands that a user would type."""
 
-    def __init__(self, internet: Internet, network: str = "home", *options: str) -> None:
-        """`options` are those of `network create`."""
+    def __init__(
+        self, internet: Internet, network: str = "home", *options: str, is_public: bool = False
+    ) -> None:
+        """`options` are those of `network create`. `is_public`: on port 443, and over IPv6 too."""
         self.internet = internet
         self.network = network
         self.nodes: dict[str, Node] = {}
         self.coordinator = internet.host("coordinator")
-        self.url = f"https://{self.coordinator.ipv4}:8443"
+        if is_public:
+            hosts, self._listen = (f"{self.coordinator.ipv4}", f"[{self.coordinator.ipv6}]"), ":443"
+            self.urls = tuple(f"https://{host}" for host in hosts)
+        else:
+            self._listen = f"{self.coordinator.ipv4}:8443"
+            self.urls = (f"https://{self._listen}",)
+        self.url = self.urls[0]
         self.serving = self.serve()
         self.admin("network", "create", network, *options)
 
@@ -50,15 +60,16 @@ class Mesh:
 
     @property
     def serve_command(self) -> tuple[str, ...]:
-        return (*ADMIN, "serve", "--url", self.url, "--listen", f"{self.coordinator.ipv4}:8443")
+        urls = (word for url in self.urls for word in ("--url", url))
+        return (*ADMIN, "serve", *urls, "--listen", self._listen)
 
     def admin(self, *words: str) -> str:
         """`wgpy coordinator WORDS…` on the coordinator's host; what it wrote."""
         return self.coordinator.run(*ADMIN, *words).stdout
 
-    def token(self, *options: str) -> str:
+    def token(self, *options: str, network: str | None = None) -> str:
         """A new token, good for one host unless `options` say otherwise."""
-        output = self.admin("token", "create", self.network, *options)
+        output = self.admin("token", "create", network or self.network, *options)
         found = TOKEN.search(output)
         if found is None:
             raise HostFailure(f"token create wrote no token: {output!r}")
@@ -143,6 +154,24 @@ class Node:
         document = json.loads(self.host.run("wgpy", "status", "--json").stdout)
         assert isinstance(document, dict)
         return document
+
+    def report(self) -> dict[str, Any]:
+        """The same of its network alone, asked of the agent itself: costs no process."""
+        assert self.agent is not None
+        path = f"/proc/{self.agent.pid}/root/run/wgpy/{self.network}.sock"
+        with socket.socket(socket.AF_UNIX) as connection, contextlib.ExitStack() as stack:
+            connection.settimeout(5.0)
+            connection.connect(path)
+            connection.sendall(b'{"op": "status"}\n')
+            stream = stack.enter_context(connection.makefile("rb"))
+            document = json.loads(stream.readline())
+        assert isinstance(document, dict)
+        return document
+
+    def peer(self, other: Node) -> dict[str, Any] | None:
+        """What the agent says of the other node; None: nothing yet."""
+        peers = self.report()["peers"]
+        return next((peer for peer in peers if peer["name"] == other.host.name), None)
 
     def knows_by_itself(self, *others: Node) -> bool:
         """Are they in its state file, so that it will find them without the coordinator?"""

@@ -1,60 +1,24 @@
-"""Nodes behind routers of every kind, each pair with real processes and nftables."""
+"""Nodes behind routers of every kind, with real processes and nftables. `make nat-matrix` has every pair."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.netns.hosts import Internet, Lab
-from tests.netns.mesh import Mesh, Node
-from tests.netns.nat import Home, Nat
-from tests.netns.processes import wait_until
+from tests.netns.hosts import Lab
+from tests.netns.meeting import PAIRS, MeetingGround
 
-
-def join(mesh: Mesh, home: Home, name: str) -> Node:
-    node = Node(home.host(name), mesh.network)
-    node.up(mesh.token())
-    return node
-
-
-def path(node: Node) -> str:
-    peers = node.status()["networks"][0]["peers"]
-    return str(peers[0]["path"]) if peers else "none"
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (Nat.PORT_RESTRICTED, Nat.PORT_RESTRICTED),
-        (Nat.FULL_CONE, Nat.SYMMETRIC),
-        (Nat.ADDRESS_RESTRICTED, Nat.SYMMETRIC),
-        (Nat.FIREWALL, Nat.PORT_RESTRICTED),
-    ],
-    ids=lambda nat: nat.value,
+SOME = (
+    "port-restricted – port-restricted",
+    "firewall – double NAT",
+    "IPv6 only – IPv6 only",
+    "one LAN behind symmetric",
 )
-def test_two_homes_talk_directly_where_their_routers_allow_it(one: Nat, other: Nat) -> None:
-    with Lab("nat") as lab:
-        internet = Internet(lab)
-        mesh = Mesh(internet)
-        first = join(mesh, Home(internet, "home1", one), "node1")
-        second = join(mesh, Home(internet, "home2", other), "node2")
-        for node in (first, second):
-            node.wait_up()
-        wait_until(lambda: first.ping(second, "v4", timeout=1), "the first ping", timeout=20)
-        for node in (first, second):
-            wait_until(lambda node=node: path(node) == "direct", "a direct path", timeout=20)  # type: ignore[misc]
+"""Of each way to find each other one; what takes the longest."""
 
 
-@pytest.mark.parametrize("nat", [Nat.SYMMETRIC, Nat.PORT_RESTRICTED], ids=lambda nat: nat.value)
-def test_two_nodes_of_one_home_use_their_lan(nat: Nat) -> None:
+@pytest.mark.parametrize("name", SOME)
+def test_two_nodes_find_the_best_path_that_their_routers_allow(name: str) -> None:
     with Lab("nat") as lab:
-        internet = Internet(lab)
-        mesh = Mesh(internet)
-        home = Home(internet, "home1", nat)
-        first, second = join(mesh, home, "node1"), join(mesh, home, "node2")
-        for node in (first, second):
-            node.wait_up()
-        wait_until(lambda: first.ping(second, "v4", timeout=1), "the first ping", timeout=20)
-        for node, other in ((first, second), (second, first)):
-            wait_until(lambda node=node: path(node) == "lan", "the LAN is used", timeout=20)  # type: ignore[misc]
-            endpoint = node.status()["networks"][0]["peers"][0]["endpoint"]
-            assert endpoint.startswith(f"{other.host.ipv4}:")
+        meeting = MeetingGround(lab).meet(PAIRS[name], patience=20)
+        assert meeting.is_as_expected, meeting
+        assert meeting.first_ping is not None, meeting

@@ -1,0 +1,185 @@
+"""Two nodes that never met, behind routers of all kinds: which path they find, and how soon.
+
+with Lab("nat") as lab:
+    ground = MeetingGround(lab)
+    print(ground.meet(ground.place(Pair(Nat.SYMMETRIC, Nat.FULL_CONE)), patience=10))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import itertools
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from tests.netns.hosts import Host, Internet, Lab
+from tests.netns.mesh import Mesh, Node
+from tests.netns.nat import Carrier, Home, Nat, allows_direct
+from tests.netns.processes import HostFailure, Process, wait_until
+
+PathClass = Literal["lan", "direct", "relayed", "none"]
+_REPLY: Final = re.compile(r"^\[([\d.]+)\] \d+ bytes from", re.MULTILINE)
+PING_INTERVAL: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two places to be in, and the best path between them that their routers allow."""
+
+    name: str
+    expected: PathClass
+    place: Callable[[Internet], tuple[Host, Host]]
+
+
+def _apart(one: Nat, other: Nat) -> Pair:
+    def place(internet: Internet) -> tuple[Host, Host]:
+        return Home(internet, "home1", one).host("node1"), Home(internet, "home2", other).host("node2")
+
+    return Pair(f"{one.value} – {other.value}", "direct" if allows_direct(one, other) else "relayed", place)
+
+
+def _one_home(nat: Nat) -> Pair:
+    def place(internet: Internet) -> tuple[Host, Host]:
+        home = Home(internet, "home1", nat)
+        return home.host("node1"), home.host("node2")
+
+    return Pair(f"one LAN behind {nat.value}", "lan", place)
+
+
+def _one_carrier(*, hairpins: bool) -> Pair:
+    def place(internet: Internet) -> tuple[Host, Host]:
+        carrier = Carrier(internet, "isp", Nat.FULL_CONE, hairpins=hairpins)
+        first, second = (Home(carrier, f"home{number}", Nat.PORT_RESTRICTED) for number in (1, 2))
+        return first.host("node1"), second.host("node2")
+
+    name = f"two homes of one carrier, {'hairpin' if hairpins else 'no hairpin'}"
+    return Pair(name, "direct" if hairpins else "relayed", place)
+
+
+APART: Final = tuple(_apart(*nats) for nats in itertools.combinations_with_replacement(Nat, 2))
+TOGETHER: Final = (
+    _one_home(Nat.PORT_RESTRICTED),
+    _one_home(Nat.SYMMETRIC),
+    _one_carrier(hairpins=True),
+    _one_carrier(hairpins=False),
+)
+PAIRS: Final = {pair.name: pair for pair in (*APART, *TOGETHER)}
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """What came of it. Seconds since both had their addresses; None: it did not come."""
+
+    pair: str
+    expected: PathClass
+    found: PathClass
+    """The worse of what the two say."""
+    first_ping: float | None
+    best_path: float | None
+    """Until both use what is expected."""
+    reason: str
+
+    @property
+    def is_as_expected(self) -> bool:
+        return self.found == self.expected
+
+
+class Pings:
+    """An echo each `interval` seconds, from now on."""
+
+    def __init__(self, source: Host, address: str, interval: float = PING_INTERVAL) -> None:
+        self.process: Process = source.start(
+            "ping", "-n", "-D", "-i", f"{interval:g}", address, log=f"ping-{time.monotonic_ns()}"
+        )
+
+    def answers(self) -> list[float]:
+        """Unix times at which answers came."""
+        return [float(at) for at in _REPLY.findall(self.process.text())]
+
+    def stop(self) -> list[float]:
+        self.process.stop()
+        return self.answers()
+
+
+class WideInternet(Internet):
+    """With room for two homes of every pair."""
+
+    IPV4 = ipaddress.IPv4Network("198.18.0.0/16")
+
+
+class MeetingGround:
+    """A coordinator, and a network of its own for each pair."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self.internet = WideInternet(lab)
+        self.mesh = Mesh(self.internet, "ground", is_public=True)
+        self._count = 0
+
+    @contextlib.contextmanager
+    def join(self, *hosts: Host) -> Iterator[list[Node]]:
+        """These hosts as nodes of a new network, all begun at once, all with their addresses."""
+        self._count += 1
+        network = f"net{self._count}"
+        self.mesh.admin("network", "create", network)
+        nodes = [Node(host, network) for host in hosts]
+        tokens = [self.mesh.token(network=network) for _ in nodes]
+        for node, token in zip(nodes, tokens, strict=True):
+            node.up(token)
+        for node in nodes:
+            node.wait_up()
+        yield nodes
+
+    def meet(self, pair: Pair, patience: float) -> Meeting:
+        """Bring two new nodes up at once, and look for `patience` seconds; hosts are gone afterwards."""
+        before = set(self._lab.hosts)
+        try:
+            with self.join(*pair.place(self.internet)) as (first, second):
+                return _watch(pair, first, second, patience)
+        finally:
+            for name in set(self._lab.hosts) - before:
+                host = self._lab.hosts.pop(name)
+                host.close()
+                shutil.rmtree(host.path)
+
+
+def _watch(pair: Pair, first: Node, second: Node, patience: float) -> Meeting:
+    began = time.time()
+    pings = Pings(first.host, second.address("v4"))
+    best_path = None
+    with contextlib.suppress(HostFailure):
+        wait_until(lambda: _worse(first, second) == pair.expected, "the best path", patience)
+        best_path = time.time() - began
+    with contextlib.suppress(HostFailure):
+        wait_until(pings.answers, "an answer", max(0.0, began + patience - time.time()))
+    answers = pings.stop()
+    return Meeting(
+        pair=pair.name,
+        expected=pair.expected,
+        found=_worse(first, second),
+        first_ping=answers[0] - began if answers else None,
+        best_path=best_path,
+        reason=_reason(first, second),
+    )
+
+
+def path_class(node: Node, other: Node) -> PathClass:
+    peer = node.peer(other)
+    found: PathClass = "none" if peer is None else peer["path"]
+    return found
+
+
+def _worse(first: Node, second: Node) -> PathClass:
+    order: tuple[PathClass, ...] = ("lan", "direct", "relayed", "none")
+    return max(path_class(first, second), path_class(second, first), key=order.index)
+
+
+def _reason(first: Node, second: Node) -> str:
+    peer = first.peer(second)
+    return "the peer is not in the map yet" if peer is None else json.dumps(peer["reason"]).strip('"')
