@@ -16,7 +16,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from coordinator.api import admin, audit, health, keys, node, people, qr, sign_in, tunnels
+from coordinator.api import (
+    audit,
+    health,
+    keys,
+    networks,
+    node,
+    nodes,
+    people,
+    qr,
+    sign_in,
+    tokens,
+    tunnels,
+)
 from coordinator.api.call import serve_endpoint
 from coordinator.api.context import Context, context_of
 from coordinator.api.edge import EXCEPTION_HANDLERS, limit_stranger
@@ -101,7 +113,9 @@ ENDPOINTS = with_document(
     (
         *NODE_ENDPOINTS,
         *sign_in.ENDPOINTS,
-        *admin.ENDPOINTS,
+        *networks.ENDPOINTS,
+        *tokens.ENDPOINTS,
+        *nodes.ENDPOINTS,
         *people.ENDPOINTS,
         *keys.ENDPOINTS,
         *audit.ENDPOINTS,
