@@ -16,7 +16,7 @@ from wgpy.quick.record import Claim, Record, end_tunnel, known_tunnels, running_
 HOLD = """
 import os, sys
 from wgpy.quick.record import Claim, Record
-claim = Claim(sys.argv[1], Record(os.getpid(), "/a.conf", 7))
+claim = Claim(sys.argv[1], Record(os.getpid(), "/a.conf"))
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -66,7 +66,7 @@ def test_what_a_killed_one_left_is_known() -> None:
     assert (running_tunnels(), known_tunnels()) == ([], ["home"])
     assert not end_tunnel("home")
     with Claim("home", Record(os.getpid(), "/home.conf")) as claim:
-        assert claim.left_behind == Record(holder.pid, "/a.conf", 7)
+        assert claim.left_behind == Record(holder.pid, "/a.conf")
 
 
 def test_one_that_lives_is_ended_and_waited_for() -> None:

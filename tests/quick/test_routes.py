@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wgpy.config import PeerConfig, TunnelConfig
+from wgpy.host.policy import FIRST_POLICY_TABLE, Policy
 from wgpy.keys import PublicKey
 from wgpy.netlink import Netlink, Route, Rule
-from wgpy.quick.routes import FIRST_POLICY_TABLE, Policy, choose_policy, routes_for
+from wgpy.quick.routes import choose_policy, routes_for
 
 
 def config(*prefixes: str, **settings: object) -> TunnelConfig:
@@ -40,7 +41,7 @@ def test_what_the_addresses_reach_needs_no_route() -> None:
 
 
 def test_a_default_route_goes_into_the_table_of_its_policy() -> None:
-    policy = Policy(51820, [4])
+    policy = Policy(51820, [4], 32765)
     assert wanted(config("0.0.0.0/0", "10.0.0.0/8"), policy) == ["10.0.0.0/8 254", "0.0.0.0/0 51820"]
 
 
@@ -53,12 +54,12 @@ def test_table_off_means_no_routes() -> None:
 
 
 def test_rules_send_all_but_the_tunnels_own_packets_to_its_table() -> None:
-    assert Policy(51820, [4, 6]).rules() == [
-        Rule(4, 51820, mark=51820, invert=True),
-        Rule(4, 254, suppress_prefix_length=0),
-        Rule(6, 51820, mark=51820, invert=True),
-        Rule(6, 254, suppress_prefix_length=0),
-    ]
+    assert Policy(51820, [4, 6], 99).rules() == {
+        Rule(4, 51820, mark=51820, invert=True, priority=99),
+        Rule(4, 254, suppress_prefix_length=0, priority=98),
+        Rule(6, 51820, mark=51820, invert=True, priority=99),
+        Rule(6, 254, suppress_prefix_length=0, priority=98),
+    }
 
 
 class Tables:
@@ -71,6 +72,9 @@ class Tables:
         prefix = ip_network("0.0.0.0/0" if version == 4 else "::/0")
         return [Route(prefix, 1, table) for table in self._tables]
 
+    def rules(self, version: int) -> list[Rule]:
+        return [Rule(version, 255, priority=0), Rule(version, 254, priority=32766)]
+
 
 @pytest.mark.parametrize(
     ("config", "taken", "policy"),
@@ -78,9 +82,9 @@ class Tables:
         (config("10.0.0.0/8"), [], None),
         (config("0.0.0.0/0", table="off"), [], None),
         (config("0.0.0.0/0", table=7), [], None),
-        (config("0.0.0.0/0"), [254], Policy(FIRST_POLICY_TABLE, [4])),
-        (config("::/0", "0.0.0.0/0"), [51820, 51821, 51823], Policy(51822, [4, 6])),
-        (config("::/0", fwmark=51820), [51820], Policy(51820, [6])),
+        (config("0.0.0.0/0"), [254], Policy(FIRST_POLICY_TABLE, [4], 32765)),
+        (config("::/0", "0.0.0.0/0"), [51820, 51821, 51823], Policy(51822, [4, 6], 32765)),
+        (config("::/0", fwmark=51820), [51820], Policy(51820, [6], 32765)),
     ],
 )
 def test_the_policys_table_is_the_mark_or_the_first_free_one(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -13,10 +14,13 @@ from typing import Final
 
 from wgpy.agent.ask import running_names
 from wgpy.agent.places import runtime_directory, state_directory
+from wgpy.agent.repair import dead_holders
 from wgpy.agent.state_file import known_names, load_state, state_path
 from wgpy.engine import cipher, make_engine
 from wgpy.engine.native import NativeDeviceEngine, Settings
 from wgpy.errors import WgpyError
+from wgpy.host.kernel import has_nft, list_nft
+from wgpy.host.neighbours import forward_guards
 from wgpy.mesh.encoding import JsonObject
 from wgpy.netlink import Netlink
 from wgpy.tun import Tun
@@ -212,6 +216,26 @@ def check_runtime() -> Iterator[Finding]:
         yield Finding("sockets", Verdict.BAD, f"cannot write to {parent}", "set WGPY_RUNTIME_DIR")
 
 
+def check_left_behind() -> Iterator[Finding]:
+    """What processes that were killed have changed on this host and could not take back."""
+    for holder in dead_holders():
+        advice = "to restore the host: wgpy doctor --repair (the next `wgpy up` does it as well)"
+        yield Finding("left behind", Verdict.NOTE, f"{holder} was killed and left changes here", advice)
+
+
+def check_forwarding() -> Iterator[Finding]:
+    """What a gateway or an exit node here would meet."""
+    if not has_nft():
+        other = "; iptables alone is not enough" if shutil.which("iptables") else ""
+        text = f"no nft: a gateway or exit node here can neither filter nor masquerade{other}"
+        yield Finding("forwarding", Verdict.NOTE, text, "install the package nftables")
+        return
+    for guard in forward_guards(list_nft("chains")):
+        text = f"{guard} drops what this host forwards and it does not know"
+        advice = "a gateway or exit node here needs `wgpy set --open-firewall on`: one rule there, tagged"
+        yield Finding("forwarding", Verdict.NOTE, text, advice)
+
+
 CHECKS: Final[tuple[Check, ...]] = (
     check_kernel,
     check_permission,
@@ -224,6 +248,8 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_clock,
     check_state,
     check_others,
+    check_forwarding,
+    check_left_behind,
 )
 
 

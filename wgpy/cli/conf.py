@@ -42,8 +42,8 @@ def down_file(path: Path) -> None:
 
 def _clear(name: str) -> None:
     from wgpy.quick.record import Claim, Record  # noqa: PLC0415
-    from wgpy.quick.tunnel import clear_left_behind  # noqa: PLC0415 (a device's worth of imports)
+    from wgpy.quick.tunnel import clear_tunnel  # noqa: PLC0415 (a device's worth of imports)
 
     with Claim(name, Record(os.getpid(), "")) as claim:
         if claim.left_behind is not None:
-            clear_left_behind(name, claim.left_behind)
+            clear_tunnel(name, claim.left_behind)

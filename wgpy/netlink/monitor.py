@@ -1,4 +1,4 @@
-"""Changes of links, addresses and routes, as the kernel tells them."""
+"""Changes of links, addresses, routes and rules, as the kernel tells them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from wgpy.netlink.codec import Message, parse_messages
 from wgpy.netlink.connection import NetlinkError, open_socket
 from wgpy.netlink.link import RTM_DELLINK, RTM_NEWLINK, Link, parse_link
 from wgpy.netlink.route import RTM_DELROUTE, RTM_NEWROUTE, Route, parse_route
+from wgpy.netlink.rule import RTM_DELRULE, RTM_NEWRULE, Rule, parse_rule
 
 _DATAGRAM: Final = 1 << 16
 _SOL_NETLINK: Final = 270
@@ -29,6 +30,7 @@ class Watch(enum.IntFlag):
     LINK = 0x001
     ADDRESS = 0x010 | 0x100
     ROUTE = 0x040 | 0x400
+    RULE = 0x080 | 0x40000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,17 @@ class RouteChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleChanged:
+    rule: Rule
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Overrun:
     """Changes were lost: look at everything again."""
 
 
-Change = LinkChanged | AddressChanged | RouteChanged | Overrun
+Change = LinkChanged | AddressChanged | RouteChanged | RuleChanged | Overrun
 
 
 class Monitor:
@@ -126,4 +134,7 @@ def _parse_change(message: Message) -> Change | None:
         case kind if kind in (RTM_NEWROUTE, RTM_DELROUTE):
             route = parse_route(message)
             return None if route is None else RouteChanged(route, kind == RTM_DELROUTE)
+        case kind if kind in (RTM_NEWRULE, RTM_DELRULE):
+            rule = parse_rule(message)
+            return None if rule is None else RuleChanged(rule, kind == RTM_DELRULE)
     return None

@@ -27,15 +27,19 @@ _SUFFIX: Final = ".tunnel"
 
 @dataclass(slots=True)
 class Record:
-    """A tunnel's process, its file, and the table of its policy routing (0: none)."""
+    """A tunnel's process, and its file."""
 
     pid: int
     path: str
-    table: int = 0
 
 
 def _file(name: str) -> Path:
     return runtime_directory() / f"{name}{_SUFFIX}"
+
+
+def holder_of(name: str) -> str:
+    """Under what the ledger knows a tunnel by file; no network is called so."""
+    return f"{name}.conf"
 
 
 def saved_resolv_conf(name: str) -> Path:

@@ -1,40 +1,16 @@
 """Routes for allowed IPs: in the main table, in one of the file's choice, or by policy for a default route.
 
-A default route into a tunnel would catch the tunnel's own packets. So it goes into a table of its own, into
-which all packets look but those with the tunnel's mark; and before that everyone looks into the main table
-for anything better than a default route. wg-quick(8) does the same.
+wg-quick(8) does the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable
 
 from wgpy.addresses import Prefix
 from wgpy.config import TunnelConfig
-from wgpy.netlink import RT_TABLE_MAIN, Netlink, Route, Rule, add_route
-
-FIRST_POLICY_TABLE: Final = 51820
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Policy routing for the default routes of these IP versions: the mark is the number of the table."""
-
-    table: int
-    versions: Sequence[int]
-
-    def rules(self) -> list[Rule]:
-        """In the order in which they are added: the kernel puts each before the ones there are."""
-        return [
-            rule
-            for version in self.versions
-            for rule in (
-                Rule(version, self.table, mark=self.table, invert=True),
-                Rule(version, RT_TABLE_MAIN, suppress_prefix_length=0),
-            )
-        ]
+from wgpy.host.policy import Policy, free_priority, free_table
+from wgpy.netlink import RT_TABLE_MAIN, Netlink, Route, add_route
 
 
 def choose_policy(config: TunnelConfig, netlink: Netlink) -> Policy | None:
@@ -42,15 +18,9 @@ def choose_policy(config: TunnelConfig, netlink: Netlink) -> Policy | None:
     versions = sorted({p.version for peer in config.peers for p in peer.allowed_ips if p.prefixlen == 0})
     if config.table != "auto" or not versions:
         return None
-    return Policy(config.fwmark or _free_table(netlink), versions)
-
-
-def _free_table(netlink: Netlink) -> int:
-    taken = {route.table for version in (4, 6) for route in netlink.routes(version)}
-    table = FIRST_POLICY_TABLE
-    while table in taken:
-        table += 1
-    return table
+    every = [route for version in (4, 6) for route in netlink.routes(version)]
+    rules = [rule for version in (4, 6) for rule in netlink.rules(version)]
+    return Policy(config.fwmark or free_table(every), versions, free_priority(rules))
 
 
 def routes_for(

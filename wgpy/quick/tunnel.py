@@ -20,13 +20,17 @@ from wgpy.addresses import Endpoint
 from wgpy.config import NamedEndpoint, TunnelConfig, parse_config
 from wgpy.device import Device, open_device
 from wgpy.errors import ConfigError, HostError
+from wgpy.host.footprint import Footprint, clear_left_behind
+from wgpy.host.nft import NftTable, table_name
+from wgpy.host.policy import Policy
+from wgpy.host.setting import HostSetting
+from wgpy.host.steps import ChangeTables, SetSysctl
 from wgpy.netlink import Netlink, Route, add_address
 from wgpy.quick.dns import set_dns, unset_dns
 from wgpy.quick.hooks import run_hooks
-from wgpy.quick.policy import begin_policy, remove_firewall, remove_rules
-from wgpy.quick.record import Claim, Record, saved_resolv_conf
+from wgpy.quick.record import Claim, Record, holder_of, saved_resolv_conf
 from wgpy.quick.resolve import resolve_endpoints
-from wgpy.quick.routes import Policy, add_routes, choose_policy
+from wgpy.quick.routes import add_routes, choose_policy
 from wgpy.quick.save import save_config
 from wgpy.quick.undo import Undo
 from wgpy.tun import check_name
@@ -143,21 +147,19 @@ async def run_tunnel(path: Path, say: Say, ready: Callable[[], None]) -> None:
             nursery.start_soon(stop_at_signal)
             with Claim(name, Record(os.getpid(), str(path))) as claim:
                 if claim.left_behind is not None:
-                    clear_left_behind(name, claim.left_behind)
-                await tunnel.run(claim, ready)
+                    clear_tunnel(name, claim.left_behind)
+                await tunnel.run(ready)
             nursery.cancel_scope.cancel()
     if until_signal.cancelled_caught and not tunnel.was_up:
         raise HostError(f"{name}: stopped before it was up; nothing is left of it")
 
 
-def clear_left_behind(name: str, record: Record) -> None:
+def clear_tunnel(name: str, record: Record) -> None:
     """Undo what a process that was killed could not; its interface and routes went with it."""
     logger.info("%s: clearing what process %d has left behind", name, record.pid)
     undo = Undo()
     undo.add("restore the name servers", lambda: unset_dns(name, saved_resolv_conf(name)))
-    if record.table:
-        undo.add("remove the routing rules", lambda: remove_rules(record.table))
-        undo.add("remove the firewall's table", lambda: remove_firewall(name))
+    undo.add("restore the host", lambda: clear_left_behind(holder_of(name), lift=True))
     undo.run()
 
 
@@ -173,9 +175,10 @@ class _Tunnel:
         self._say = say
         self._undo = Undo()
         self._policy: Policy | None = None
+        self._footprint = Footprint(holder_of(name))
         self.was_up = False
 
-    async def run(self, claim: Claim, ready: Callable[[], None]) -> None:
+    async def run(self, ready: Callable[[], None]) -> None:
         config, name = self._config, self._name
         self._say(f"{name}: bringing it up")
         if not has_ipv6() and without_ipv6(config) != config:
@@ -186,7 +189,7 @@ class _Tunnel:
         resolved = await resolve_endpoints(config, str(self._path), self._say)
         await run_hooks("PreUp", config.pre_up, name)
         try:
-            device = self._open_device(resolved, claim)
+            device = self._open_device(resolved)
             async with trio.open_nursery() as nursery:
 
                 async def to_the_end(
@@ -217,16 +220,13 @@ class _Tunnel:
                     await self._run_last_hooks("PostDown", config.post_down)
                 self._say(f"{name}: it is down")
 
-    def _open_device(self, resolved: Mapping[NamedEndpoint, Endpoint], claim: Claim) -> Device:
+    def _open_device(self, resolved: Mapping[NamedEndpoint, Endpoint]) -> Device:
         config = self._config
         with Netlink() as netlink:
             if netlink.find_link(self._name) is not None:
                 raise HostError(f"there is an interface {self._name} already")
             self._policy = choose_policy(self._on_host, netlink)
             mtu = config.mtu or path_mtu(config, resolved, netlink) - OVERHEAD
-        if self._policy is not None:
-            claim.record.table = self._policy.table
-            claim.write()
         device = open_device(self._name, mtu=mtu)
         self._undo.add("delete the interface", device.close)
         mark = self._policy.table if self._policy is not None else config.fwmark
@@ -250,12 +250,25 @@ class _Tunnel:
             addresses = self._on_host.addresses
             netlink.apply(add_address(index, address) for address in addresses)
             if self._policy is not None:
-                begin_policy(self._policy, name, addresses, self._undo)
+                self._begin_policy(self._policy)
             add_routes(self._on_host, self._policy, index, netlink)
         if config.dns:
             saved = saved_resolv_conf(name)
             self._undo.add("restore the name servers", lambda: unset_dns(name, saved))
             set_dns(name, config.dns, saved)
+
+    def _begin_policy(self, policy: Policy) -> None:
+        """Rules, a sysctl, a little firewall. Raises HostError when there can be no rules."""
+        name = self._name
+        chains = policy.chains(name, [address.ip for address in self._on_host.addresses])
+        table = NftTable(table_name(name), chains)
+        self._undo.add("restore the host", self._footprint.roll_back)
+        self._footprint.apply(HostSetting(policy.sysctls(), {table.name: table}, rules=policy.rules()))
+        for step, text in self._footprint.problems.items():
+            if not isinstance(step, ChangeTables | SetSysctl):
+                raise HostError(text)
+            # Containers have a read-only /proc/sys, and mostly no rp_filter.
+            logger.warning("%s: with a strict rp_filter replies of the endpoint are dropped", name)
 
     def _summary(self, device: Device) -> str:
         peers = len(device.interface.peers)
