@@ -38,6 +38,13 @@ export function replace(element, ...children) {
   return element;
 }
 
+/** Replace what is inside, and put the focus back where it was. */
+export function redraw(element, ...children) {
+  const key = element.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  replace(element, ...children);
+  if (key) element.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
+}
+
 /** A table whose rows become cards on a narrow screen. `columns`: [heading, class?]; `rows`: arrays of cells. */
 export function table(caption, columns, rows) {
   const head = columns.map(([name, kind]) => h("th", { scope: "col", class: kind }, name));

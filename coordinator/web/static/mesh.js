@@ -1,6 +1,6 @@
 // The mesh of one network, live: a graph, what both ends of a tunnel say, and the same as a table.
 
-import { badge, h, replace, svg, table } from "./dom.js";
+import { badge, h, redraw, svg, table } from "./dom.js";
 import { get, list } from "./api.js";
 import { follow } from "./live.js";
 import { head } from "./network.js";
@@ -32,13 +32,6 @@ export function choose(nodes, pairs, rates, found, most = MOST_NODES) {
   }
   const chosen = new Set([...nodes].sort((one, other) => score.get(other.id) - score.get(one.id)).slice(0, most).map((node) => node.id));
   return nodes.filter((node) => chosen.has(node.id));
-}
-
-/** Replace what is inside, and put the focus back where it was. */
-function redraw(element, ...children) {
-  const key = element.contains(document.activeElement) ? document.activeElement.dataset.key : null;
-  replace(element, ...children);
-  if (key) element.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
 }
 
 export async function meshPage({ network: name }, signal) {

@@ -4,7 +4,7 @@ import { facts, h, replace } from "./dom.js";
 import { get, send } from "./api.js";
 import { confirm, copyable, toast } from "./dialogs.js";
 import { follow } from "./live.js";
-import { stateOf } from "./network.js";
+import { stateOf } from "./nodes.js";
 import { go } from "./router.js";
 import { ago, instant } from "./text.js";
 
