@@ -103,6 +103,17 @@ class IdentityPublicKey(VerifyKey):
         return hashlib.sha256(self._data).digest()
 
 
+class RelayPublicKey(VerifyKey):
+    """Who a relay is, wherever it listens."""
+
+    __slots__ = ()
+
+    @property
+    def id(self) -> str:
+        """What tickets and maps call it: 32 hexadecimal digits of the key's hash."""
+        return hashlib.sha256(self._data).hexdigest()[:32]
+
+
 class _SigningKey(Secret):
     """An Ed25519 private key (the 32-octet seed): does not print, is wiped when dropped."""
 
@@ -137,6 +148,17 @@ class IdentityKey(_SigningKey):
 
     def public_key(self) -> IdentityPublicKey:
         return IdentityPublicKey(self._public_octets())
+
+
+class RelayKey(_SigningKey):
+    """A relay's Ed25519 key. Made of 32 random octets."""
+
+    __slots__ = ()
+
+    _what = "relay key"
+
+    def public_key(self) -> RelayPublicKey:
+        return RelayPublicKey(self._public_octets())
 
 
 class BearerSecret(Secret):
@@ -188,6 +210,34 @@ def session_input(identity_hash: bytes, leaf_hash: bytes, network: str, node: st
 def removed_input(network: str, node: str) -> bytes:
     """Identity key: this node was removed and shall forget (§7)."""
     return signing_input("wgpy-removed-v1", network, node)
+
+
+def relay_ticket_input(
+    network: str, node: str, machine_key: MachinePublicKey, relay: str, not_after: int
+) -> bytes:
+    """Identity key: this node may use that relay until then (docs/relay.md §2)."""
+    return signing_input("wgpy-relay-ticket-v1", network, node, bytes(machine_key), relay, not_after)
+
+
+def relay_register_input(
+    relay: str, random: bytes, cookie: bytes, ephemeral: PublicKey, ticket: bytes
+) -> bytes:
+    """Machine key: the wish for a session at that relay (docs/relay.md §3)."""
+    return signing_input("wgpy-relay-register-v1", relay, random, cookie, bytes(ephemeral), ticket)
+
+
+def relay_registered_input(
+    random: bytes, session: int, client: PublicKey, ephemeral: PublicKey, observed: bytes
+) -> bytes:
+    """Relay key: the session was made, for whoever sent from `observed` (docs/relay.md §3)."""
+    return signing_input(
+        "wgpy-relay-registered-v1", random, session, bytes(client), bytes(ephemeral), observed
+    )
+
+
+def relay_checkin_input(identity_hash: bytes, leaf_hash: bytes, challenge: bytes, relay: str) -> bytes:
+    """Relay key: a relay's wish for a bearer (docs/relay.md §6)."""
+    return signing_input("wgpy-relay-checkin-v1", identity_hash, leaf_hash, challenge, relay)
 
 
 def wireguard_proof(shared: bytes, challenge: bytes, machine_key: MachinePublicKey) -> bytes:
