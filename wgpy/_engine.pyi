@@ -21,6 +21,7 @@ __all__ = [
     "FirstDefence",
     "Opened",
     "Outcome",
+    "Relay",
     "ReplayWindow",
     "Session",
     "aead_kernel",
@@ -376,6 +377,7 @@ class Engine:
     def forget_source(self, peer: int | None) -> None: ...
     def set_roaming(self, peer: int, follow: bool) -> None: ...
     def set_paths(self, peer: int, primary: _OriginTuple | None, also: list[_OriginTuple]) -> None: ...
+    def set_relay(self, number: int, remote: _EndpointTuple | None, session: int) -> None: ...
     def reserve_index(self, peer: int) -> int | None:
         """None for a dead id."""
 
@@ -414,3 +416,40 @@ class Engine:
     def watch(self, peer: int, mask: int) -> None: ...
     def snapshot(self) -> list[tuple[int, _EndpointTuple | None, int, int]]:
         """Peer, endpoint, octets received and sent."""
+
+@final
+class Relay:
+    """The forwarding half of a relay (Linux; docs/relay.md): a thread between its sockets."""
+
+    def __new__(
+        cls, port: int, other_port: int, *, most_sessions: int, rate_of_each: int, rate_of_all: int
+    ) -> Relay:
+        """Listen on `port` (0 picks one), and for STUN on `other_port`, too (0: nowhere). Rates in octets a
+        second, 0: no limit. Raises OSError.
+        """
+
+    def ports(self) -> tuple[int, int | None]: ...
+    def fileno(self) -> int:
+        """A descriptor that is readable while `take_registrations` has something to give."""
+
+    def take_registrations(self) -> list[tuple[bytes, _OriginTuple]]:
+        """REGISTERs whose cookie is right, oldest first. Raises RuntimeError when the thread has failed."""
+
+    def admit(self, network: bytes, id: int, session_key: bytes, origin: _OriginTuple) -> int | None:
+        """A node's new session; None: there is no room."""
+
+    def remove(self, network: bytes, id: int) -> bool:
+        """End a node's session; False: it has none."""
+
+    def send(self, datagram: bytes, to: _OriginTuple) -> None: ...
+    def expire(self) -> int:
+        """End sessions that were silent for too long; gives how many."""
+
+    def drain(self) -> None:
+        """Tell all nodes to use another relay; forwarding goes on."""
+
+    def counts(self) -> list[tuple[str, int]]:
+        """What was done so far, by name."""
+
+    def close(self) -> None:
+        """End the thread and close the sockets."""

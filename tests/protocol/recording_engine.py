@@ -66,6 +66,9 @@ class RecordingEngine:
     def set_paths(self, peer: PeerId, primary: Origin | None, also: Sequence[Origin] = ()) -> None:
         self.calls.append(("set_paths", peer, primary, also))
 
+    def set_relay(self, number: int, remote: Endpoint | None, session: int = 0) -> None:
+        self.calls.append(("set_relay", number, remote, session))
+
     def reserve_index(self, peer: PeerId) -> int:
         self._indices += 1
         self.calls.append(("reserve_index", self._indices))

@@ -196,6 +196,9 @@ class NativeDeviceEngine:
             [_from_origin(path) for path in also],
         )
 
+    def set_relay(self, number: int, remote: Endpoint | None, session: int = 0) -> None:
+        self._engine.set_relay(number, None if remote is None else _from_endpoint(remote), session)
+
     def reserve_index(self, peer: PeerId) -> int:
         index = self._engine.reserve_index(peer)
         if index is None:

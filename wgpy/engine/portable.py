@@ -23,6 +23,7 @@ from wgpy.engine.defence import Defence, FirstDefence
 from wgpy.engine.events import EventQueues
 from wgpy.engine.heard import Heard, Known
 from wgpy.engine.portable_peer import NO_FACTS, PortablePeer
+from wgpy.engine.relays import HEADER_SIZE, Relays, has_relayed_prefix, is_relayed
 from wgpy.engine.unreachable import icmp_unreachable
 from wgpy.errors import InvalidMessage
 from wgpy.protocol.actions import (
@@ -103,6 +104,7 @@ class PortableEngine:
         self._defence: Final = FirstDefence(rng) if defence is None else defence
         self._icmp_limiter = RateLimiter()
         self._expected = DatagramFilter()
+        self._relays = Relays()
         self._seq = 0
 
     # --- device ---
@@ -172,6 +174,9 @@ class PortableEngine:
             it.primary = primary
             it.also = tuple(also)
 
+    def set_relay(self, number: int, remote: Endpoint | None, session: int = 0) -> None:
+        self._relays.set(number, remote, session)
+
     # --- handshake ---
 
     def reserve_index(self, peer: PeerId) -> int:
@@ -193,7 +198,7 @@ class PortableEngine:
         return it is not None and self._send_handshake(it, data, it.paths(), self._clock())
 
     def send_datagram(self, data: bytes, to: Endpoint, source: Origin | None = None) -> None:
-        self._ends.send_udp(data, to, source, 0)
+        self._send_udp(data, to, source, 0)
 
     def handshake_accepted(self, peer: PeerId, origin: Origin, length: int, seq: int) -> None:
         it = self._peers.get(peer)
@@ -413,7 +418,27 @@ class PortableEngine:
             pair.rekey_said_on_send = True
             self.events.put_work(peer.id, Work.REKEY_SEND)
 
+    def _send_udp(self, data: bytes, to: Endpoint, source: Origin | None, tos: int) -> bool:
+        if is_relayed(to):
+            return self._send_relayed((data, len(data), tos), to) > 0
+        return self._ends.send_udp(data, to, source, tos)
+
+    def _send_relayed(self, run: Run, to: Endpoint) -> int:
+        """Returns the octets of the run that left."""
+        datagrams, segment_size, tos = run
+        wrapped = self._relays.wrap(datagrams, segment_size, to, self._max_segments)
+        if wrapped is None:
+            return 0
+        relay, runs = wrapped
+        sent = 0
+        for part, size in runs:
+            octets = self._send_run((part, size, tos), relay, None)
+            sent += octets - HEADER_SIZE * -(-octets // size)
+        return sent
+
     def _send_run(self, run: Run, to: Endpoint, source: Origin | None) -> int:
+        if is_relayed(to):
+            return self._send_relayed(run, to)
         if self._run_ends is not None:
             return self._run_ends.send_run(run, to, source)
         return len(run[0]) if self._ends.send_udp(run[0], to, source, run[2]) else 0
@@ -423,7 +448,7 @@ class PortableEngine:
     ) -> bool:
         left = False
         for to, source in paths:
-            if self._ends.send_udp(data, to, source, HANDSHAKE_TOS):
+            if self._send_udp(data, to, source, HANDSHAKE_TOS):
                 left = True
                 peer.tx_bytes += len(data)
         peer.note_authenticated_sent(now)
@@ -454,6 +479,28 @@ class PortableEngine:
         tos: int = 0,
     ) -> None:
         """Datagrams came from one sender: `length` octets, one each `segment_size` octets."""
+        address, port = heard.source()
+        if self._relays.is_at(address, port):
+            data = bytes(memoryview(buffer)[:length])
+            for each in self._relays.unwrap(data, segment_size, address, port):
+                if isinstance(each, bytes):
+                    self._receive_other(each, heard, self._clock())
+                else:
+                    came = Known(each.origin, self.send_datagram)
+                    self._receive_unwrapped(each.data, len(each.data), each.segment_size, came, tos)
+        elif has_relayed_prefix(address):
+            self.drops["not WireGuard"] += 1
+        else:
+            self._receive_unwrapped(buffer, length, segment_size, heard, tos)
+
+    def _receive_unwrapped(
+        self,
+        buffer: bytes | bytearray | memoryview,
+        length: int,
+        segment_size: int,
+        heard: Heard,
+        tos: int,
+    ) -> None:
         self._seq += 1
         if length == 0:
             self.drops["not WireGuard"] += 1

@@ -24,6 +24,7 @@ MAGIC: Final = 0xD7
 VERSION: Final = 1
 RANDOM_SIZE: Final = 16
 COOKIE_SIZE: Final = 16
+NO_COOKIE: Final = bytes(COOKIE_SIZE)
 MAC_SIZE: Final = 16
 OBSERVED_SIZE: Final = 18
 
@@ -31,15 +32,15 @@ HELLO_SIZE: Final = 64
 """Padded, so that no answer is larger."""
 KEEPALIVE_SIZE: Final = 56
 DATA_HEADER_SIZE: Final = 20
+MIN_DATA_SIZE: Final = 52
+"""Octets of the smallest DATA: a WireGuard message has 32 at least."""
 
 _HEADER: Final = struct.Struct("!BBBB")
 _COOKIE: Final = struct.Struct("!4x16s16s")
 _REGISTER: Final = struct.Struct(f"!4x16s16s32s{TICKET_SIZE}s{SIGNATURE_SIZE}s")
 _REGISTERED: Final = struct.Struct(f"!4x16sQ32s{OBSERVED_SIZE}s{SIGNATURE_SIZE}s")
-_KEEPALIVE: Final = struct.Struct("!4xQQ")
 _ACK: Final = struct.Struct(f"!4xQQ{OBSERVED_SIZE}s")
-_DATA: Final = struct.Struct("!4xQQ")
-_NOTICE: Final = struct.Struct("!4xQ")
+_NOTICE: Final = struct.Struct("!4xQ16s")
 REGISTER_SIZE: Final = _REGISTER.size
 REGISTERED_SIZE: Final = _REGISTERED.size
 REFUSED_SIZE: Final = 4 + RANDOM_SIZE
@@ -148,8 +149,11 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
+    """`cookie` proves the address that the datagram came from, for a KEEPALIVE that moves the session there."""
+
     session: int
     reason: int
+    cookie: bytes
 
 
 Message = Hello | Cookie | Register | Registered | Refused | Ack | Notice
@@ -217,9 +221,9 @@ def encode_refused(random: bytes, reason: RefusalReason) -> bytes:
     return _header(Kind.REFUSED, reason) + random
 
 
-def encode_keepalive(session: int, counter: int, key: SessionKey) -> bytes:
-    """`counter` grows with each: an old one moves no address."""
-    body = _header(Kind.KEEPALIVE) + session.to_bytes(8, "big") + counter.to_bytes(8, "big")
+def encode_keepalive(session: int, counter: int, key: SessionKey, cookie: bytes = NO_COOKIE) -> bytes:
+    """`counter` grows with each; `cookie` of a NOTICE moves the session to where this comes from."""
+    body = _header(Kind.KEEPALIVE) + session.to_bytes(8, "big") + counter.to_bytes(8, "big") + cookie
     return (body + key.mac(body)).ljust(KEEPALIVE_SIZE, b"\0")
 
 
@@ -275,8 +279,8 @@ def parse_relay_untrusted(data: bytes) -> Message | None:
             signed, mac = data[: _ACK.size], data[_ACK.size :]
             return Ack(session, counter, observed, bool(flags & ACK_DRAINING), signed, mac)
         case _:
-            (session,) = _NOTICE.unpack(data)
-            return Notice(session, flags)
+            session, cookie = _NOTICE.unpack(data)
+            return Notice(session, flags, cookie)
 
 
 _SIZES: Final[dict[int, int]] = {

@@ -212,6 +212,11 @@ class Engine(Protocol):
         None: back to the endpoint.
         """
 
+    def set_relay(self, number: int, remote: Endpoint | None, session: int = 0) -> None:
+        """Reach peers behind our relay of that number by this session there (docs/relay.md §4); None: no
+        longer.
+        """
+
     def reserve_index(self, peer: PeerId) -> int:
         """A random 32-bit index, unique among handshakes and keypairs of all peers."""
 

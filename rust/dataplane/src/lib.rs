@@ -20,6 +20,7 @@ pub mod message;
 #[cfg(test)]
 mod random;
 pub mod receive;
+pub mod relay;
 pub mod replay;
 pub mod send;
 pub mod superpacket;

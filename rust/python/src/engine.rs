@@ -9,7 +9,7 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 use wgpy_dataplane::allowed_ips::PeerId;
-use wgpy_dataplane::engine::{DatagramFilter, Event, NewSession, Origin};
+use wgpy_dataplane::engine::{DatagramFilter, Event, NewSession, Origin, RelaySession};
 #[cfg(not(feature = "simulation"))]
 use wgpy_dataplane::host::HostEngine;
 use wgpy_dataplane::host::{Limits, Offload};
@@ -53,10 +53,9 @@ pub fn endpoint_tuple(py: Python<'_>, endpoint: SocketAddr) -> PyEndpoint<'_> {
     (octets_of(py, endpoint.ip()), endpoint.port(), scope)
 }
 
-fn origin_tuple<'py>(
-    py: Python<'py>,
-    origin: &Origin,
-) -> (Bound<'py, PyBytes>, u16, u32, Option<Bound<'py, PyBytes>>, u32) {
+pub type PyOrigin<'py> = (Bound<'py, PyBytes>, u16, u32, Option<Bound<'py, PyBytes>>, u32);
+
+pub fn origin_tuple<'py>(py: Python<'py>, origin: &Origin) -> PyOrigin<'py> {
     let (address, port, scope) = endpoint_tuple(py, origin.remote);
     let local = origin.local.map(|local| octets_of(py, local));
     (address, port, scope, local, origin.interface_index)
@@ -259,6 +258,19 @@ impl Engine {
         let primary = primary.map(parse_origin).transpose()?;
         let also = also.iter().map(|path| parse_origin(path.extract()?)).collect::<PyResult<Vec<_>>>()?;
         py.detach(|| self.host.engine().set_paths(peer, primary, also));
+        Ok(())
+    }
+
+    fn set_relay(
+        &self,
+        py: Python<'_>,
+        number: u16,
+        remote: Option<EndpointTuple<'_>>,
+        session: u64,
+    ) -> PyResult<()> {
+        let remote = remote.map(endpoint).transpose()?;
+        let session = remote.map(|remote| RelaySession { remote, session });
+        py.detach(|| self.host.engine().set_relay(number, session));
         Ok(())
     }
 

@@ -15,6 +15,8 @@ mod errors;
 mod octets;
 mod packets;
 mod received;
+#[cfg(target_os = "linux")]
+mod relay;
 mod session;
 #[cfg(feature = "simulation")]
 mod simulation;
@@ -37,6 +39,9 @@ mod _engine {
     use crate::packets::{coalesce, looped_receiver_index, segment_count, split_superpacket};
     #[pymodule_export]
     use crate::received::{Opened, Outcome, open_datagrams};
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use crate::relay::Relay;
     #[pymodule_export]
     use crate::session::Session;
     #[cfg(feature = "simulation")]

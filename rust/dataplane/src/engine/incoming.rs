@@ -18,6 +18,7 @@ use crate::allowed_ips::PeerId;
 use crate::coalesce::{Coalesced, Group, JoinedHeader};
 use crate::message::{TYPE_TRANSPORT_DATA, message_type_untrusted, receiver_index_untrusted};
 use crate::receive::{Outcome, open_datagrams};
+use crate::relay::message::relayed_peer;
 use crate::virtio;
 
 const INITIATION: (u32, usize) = (1, 148);
@@ -52,6 +53,27 @@ struct Change {
 impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
     /// Datagrams came, in `buffer`. `tables` are given back before it returns.
     pub fn received<'a>(
+        &'a self,
+        tables: RwLockReadGuard<'a, Tables<U, T>>,
+        buffer: &mut [u8],
+        received: &Received,
+    ) {
+        match tables.relays.by_remote(received.origin.remote) {
+            Some(relay) => self.received_relayed(tables, buffer, received, relay),
+            // No host has such an address: somebody would pass for a peer behind a relay.
+            None if relayed_peer(received.origin.remote).is_some() => self.drops.add(Drop::NotWireGuard, 1),
+            None => self.received_here(tables, buffer, received),
+        }
+    }
+
+    /// One datagram that is no transport data.
+    pub(super) fn received_from_stranger(&self, datagram: &[u8], received: &Received) {
+        let seq = self.seq.fetch_add(1, Ordering::Relaxed) + 1;
+        self.received_other(datagram, &received.origin, seq, self.clock.now());
+    }
+
+    /// Datagrams of WireGuard, unwrapped if a relay brought them.
+    pub(super) fn received_here<'a>(
         &'a self,
         tables: RwLockReadGuard<'a, Tables<U, T>>,
         buffer: &mut [u8],

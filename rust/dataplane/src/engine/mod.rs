@@ -15,6 +15,7 @@ mod number_map;
 mod outgoing;
 mod peer;
 mod ratelimiter;
+mod relays;
 mod session;
 mod staging;
 mod system_random;
@@ -35,13 +36,16 @@ pub use events::{Event, EventQueues, Signal, work};
 pub use incoming::Received;
 pub use outgoing::Outbox;
 pub use peer::{Facts, fact};
+pub(crate) use ratelimiter::RateLimiter;
+pub use relays::{RelaySession, Relays};
+pub(crate) use system_random::fill_random;
 pub use tables::{DatagramFilter, Tables};
 
 use crate::aead::KEY_SIZE;
 use crate::allowed_ips::PeerId;
 use crate::keypair::{Established, Keypair};
+use crate::relay::message::relayed_peer;
 use peer::{Paths, Peer, Way};
-use ratelimiter::RateLimiter;
 use session::Session;
 use staging::Staging;
 use turns::Turns;
@@ -291,7 +295,10 @@ impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
         source: Option<&Origin>,
         tos: u8,
     ) -> usize {
-        let sent = tables.udp.as_ref().map_or(0, |udp| udp.send(run, segment_size, to, source, tos));
+        let sent = match relayed_peer(to) {
+            Some(peer) => self.send_relayed(tables, run, segment_size, peer, tos),
+            None => tables.udp.as_ref().map_or(0, |udp| udp.send(run, segment_size, to, source, tos)),
+        };
         if sent < run.len() {
             self.drops.add(Drop::Unsent, (run.len() - sent).div_ceil(segment_size.max(1)));
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::number_map::NumberMap;
 use super::peer::Peer;
+use super::relays::Relays;
 use super::session::{Fallen, Session};
 use super::system_random::random_u32;
 use crate::allowed_ips::{AllowedIps, PeerId};
@@ -65,6 +66,8 @@ pub struct Tables<U, T> {
     pub remote_indices: NumberMap<u32>,
     /// Whose addresses are whose.
     pub allowed_ips: AllowedIps,
+    /// By which peers are reached that are not otherwise.
+    pub relays: Relays,
     /// What goes up though it is not WireGuard.
     pub expected: DatagramFilter,
     /// The next peer's.
@@ -87,6 +90,7 @@ impl<U, T> Tables<U, T> {
             indices: NumberMap::default(),
             remote_indices: NumberMap::default(),
             allowed_ips: AllowedIps::default(),
+            relays: Relays::default(),
             expected: DatagramFilter::default(),
             next_id: 1,
         }

@@ -12,6 +12,7 @@ mod control;
 mod faults;
 mod offload;
 mod poller;
+mod relay;
 mod socket;
 mod tun;
 mod udp;
@@ -28,6 +29,7 @@ use std::time::Duration;
 pub use clock::BootClock;
 pub use offload::{Offload, equal_tail_is_corrupted};
 pub use poller::WakeFd;
+pub use relay::HostRelay;
 pub use tun::HostTun;
 pub use udp::HostUdp;
 
