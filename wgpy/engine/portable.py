@@ -3,8 +3,8 @@
 Pure: it is given its ends, a clock and a random source, and is fed datagrams and packets. `portable_io.py`
 puts it between a TUN and sockets, the simulator between two lists. It is the reference for the native engine.
 
-The longest file of the engine, because the commands, the way out and the way in change the same few tables
-and are understood together; what could stand alone does (`portable_peer`, `events`, `defence`,
+Over 600 lines because the commands, the way out and the way in change the same few tables and are
+understood together; what could stand alone does (`portable_peer`, `events`, `defence`, `relays`,
 `unreachable`).
 """
 
@@ -23,7 +23,7 @@ from wgpy.engine.defence import Defence, FirstDefence
 from wgpy.engine.events import EventQueues
 from wgpy.engine.heard import Heard, Known
 from wgpy.engine.portable_peer import NO_FACTS, PortablePeer
-from wgpy.engine.relays import HEADER_SIZE, Relays, has_relayed_prefix, is_relayed
+from wgpy.engine.relays import Relays, has_relayed_prefix, is_relayed
 from wgpy.engine.unreachable import icmp_unreachable
 from wgpy.errors import InvalidMessage
 from wgpy.protocol.actions import (
@@ -424,17 +424,9 @@ class PortableEngine:
         return self._ends.send_udp(data, to, source, tos)
 
     def _send_relayed(self, run: Run, to: Endpoint) -> int:
-        """Returns the octets of the run that left."""
-        datagrams, segment_size, tos = run
-        wrapped = self._relays.wrap(datagrams, segment_size, to, self._max_segments)
-        if wrapped is None:
-            return 0
-        relay, runs = wrapped
-        sent = 0
-        for part, size in runs:
-            octets = self._send_run((part, size, tos), relay, None)
-            sent += octets - HEADER_SIZE * -(-octets // size)
-        return sent
+        return self._relays.send(
+            run, to, self._max_segments, lambda part, relay: self._send_run(part, relay, None)
+        )
 
     def _send_run(self, run: Run, to: Endpoint, source: Origin | None) -> int:
         if is_relayed(to):
@@ -479,16 +471,18 @@ class PortableEngine:
         tos: int = 0,
     ) -> None:
         """Datagrams came from one sender: `length` octets, one each `segment_size` octets."""
-        address, port = heard.source()
-        if self._relays.is_at(address, port):
+        source = heard.source() if self._relays else None
+        if source is None:
+            self._receive_unwrapped(buffer, length, segment_size, heard, tos)
+        elif self._relays.is_at(*source):
             data = bytes(memoryview(buffer)[:length])
-            for each in self._relays.unwrap(data, segment_size, address, port):
+            for each in self._relays.unwrap(data, segment_size, *source):
                 if isinstance(each, bytes):
                     self._receive_other(each, heard, self._clock())
                 else:
                     came = Known(each.origin, self.send_datagram)
                     self._receive_unwrapped(each.data, len(each.data), each.segment_size, came, tos)
-        elif has_relayed_prefix(address):
+        elif has_relayed_prefix(source[0]):
             self.drops["not WireGuard"] += 1
         else:
             self._receive_unwrapped(buffer, length, segment_size, heard, tos)

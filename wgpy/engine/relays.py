@@ -1,13 +1,13 @@
 """Peers behind relays, for the portable engine: what is sent to one is wrapped, what comes of one unwrapped.
 
-Everything else knows such a peer by its endpoint (docs/relay.md §4). Layouts are those of `wgpy/mesh/relay.py`,
-here once more because engines import nothing of the mesh.
+Everything else knows such a peer by its endpoint (docs/relay.md §4). Layouts are those of
+`wgpy/mesh/relay.py`, here once more because engines import nothing of the mesh.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,24 +57,30 @@ class Relays:
             (each.remote.address.packed, each.remote.port): each for each in self._by_number.values()
         }
 
-    def wrap(
-        self, run: bytes, segment_size: int, to: Endpoint, most: int
-    ) -> tuple[Endpoint, list[tuple[bytes, int]]] | None:
-        """Where the relay is, and runs for it with their segment size, `most` datagrams each; None: no such
-        relay.
+    def send(
+        self,
+        run: tuple[bytes, int, int],
+        to: Endpoint,
+        most: int,
+        send_run: Callable[[tuple[bytes, int, int], Endpoint], int],
+    ) -> int:
+        """Send a run to a peer behind a relay by `send_run`, `most` datagrams a call → octets of it that
+        left.
         """
+        octets, size, tos = run
         packed = to.address.packed
         session = self._by_number.get(int.from_bytes(packed[6:8], "big"))
         if session is None:
-            return None
-        header, size = _DATA + session.id + packed[8:], max(1, segment_size)
-        most = max(1, min(most, _MAX_RUN_SIZE // (size + HEADER_SIZE)))
-        runs = []
-        for start in range(0, len(run), size * most):
-            part = run[start : start + size * most]
-            datagrams = [header + part[at : at + size] for at in range(0, len(part), size)]
-            runs.append((b"".join(datagrams), size + HEADER_SIZE))
-        return session.remote, runs
+            return 0
+        header, wrapped_size = _DATA + session.id + packed[8:], size + HEADER_SIZE
+        most = max(1, min(most, _MAX_RUN_SIZE // wrapped_size))
+        left = 0
+        for start in range(0, len(octets), size * most):
+            part = octets[start : start + size * most]
+            wrapped = b"".join(header + part[at : at + size] for at in range(0, len(part), size))
+            sent = send_run((wrapped, wrapped_size, tos), session.remote)
+            left += sent - HEADER_SIZE * -(-sent // wrapped_size)
+        return left
 
     def is_at(self, address: bytes, port: int) -> bool:
         return (address, port) in self._by_remote

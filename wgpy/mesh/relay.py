@@ -149,7 +149,7 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """`cookie` proves the address that the datagram came from, for a KEEPALIVE that moves the session there."""
+    """`cookie` proves where the datagram came from, for a KEEPALIVE that moves the session there."""
 
     session: int
     reason: int
@@ -253,8 +253,8 @@ def _header(kind: Kind, flags: int = 0) -> bytes:
 
 
 def parse_relay_untrusted(data: bytes) -> Message | None:
-    """What a node or a relay's shell reads. None: something else, of another version, or data and keepalives,
-    which engines and forwarders read.
+    """What a node or a relay's shell reads. None: something else, of another version, or what engines and
+    forwarders read, data and keepalives.
     """
     if len(data) < _HEADER.size:
         return None

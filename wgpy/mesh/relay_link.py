@@ -1,4 +1,4 @@
-"""One node's session at one relay: registering, keeping it, and noticing that it is gone. Pure (docs/relay.md).
+"""One node's session at one relay (docs/relay.md): registering, keeping it, noticing that it is gone. Pure.
 
 The machine is told datagrams and instants, and leaves in `outbox` what is to be sent. Instants are seconds of
 one clock that never goes back.
@@ -205,7 +205,9 @@ class RelayLink:
     def _handle_refused(self, reason: int, now: float) -> None:
         self.state, self._silent_since = LinkState.REFUSED, None
         known = reason in RefusalReason.__members__.values()
-        self.reason = RefusalReason(reason).words if known else f"it refused, for a reason unknown here ({reason})"
+        self.reason = (
+            RefusalReason(reason).words if known else f"it refused, for a reason unknown here ({reason})"
+        )
         if reason in (RefusalReason.TICKET, RefusalReason.EXPIRED, RefusalReason.OTHER_RELAY):
             self.needs_ticket = True
         wait = 2.0 if reason == RefusalReason.STARTING else REFUSED_WAIT

@@ -57,8 +57,8 @@ Admit = Callable[[bytes, int, bytes], int | None]
 
 @dataclass
 class Admission:
-    """`random_octets` gives as many as it is asked for. `identity` None: the coordinator was not reached yet, and
-    tickets cannot be checked.
+    """`random_octets` gives as many as it is asked for. `identity` None: the coordinator was not reached yet,
+    and tickets cannot be checked.
     """
 
     key: RelayKey
@@ -136,9 +136,7 @@ class Admission:
         self._note_session(Node(ticket.network, ticket.node), origin, now)
         observed = encode_observed(origin)
         signed = relay_registered_input(message.random, session, message.ephemeral, public, observed)
-        return encode_registered(
-            Registered(message.random, session, public, observed, self.key.sign(signed))
-        )
+        return encode_registered(Registered(message.random, session, public, observed, self.key.sign(signed)))
 
     def _keep(self, data: bytes, answer: bytes, now: float) -> None:
         self._answers[data] = (now, answer)
