@@ -194,16 +194,17 @@ def presence_line(frame: PresenceFrame) -> bytes:
 def usable_endpoints(
     observed: IPAddress | None, listen_port: int, reported: Iterable[Endpoint]
 ) -> tuple[Endpoint, ...]:
-    """What others may try, the address that we saw first: nothing that cannot be another host's.
+    """What others may try, the likeliest first: nothing that cannot be another host's.
 
-    A node that we saw on loopback shares our host: that address, of use to others there, comes last.
+    The address that we saw is the likeliest, with the ports that the node says it has there, else with the
+    tunnel's own. A node that we saw on loopback shares our host: that address, of use to others there, comes
+    last.
     """
-    found: dict[Endpoint, None] = {}
+    told = dict.fromkeys(Endpoint(_unmapped(endpoint.address), endpoint.port) for endpoint in reported)
     seen = None if observed is None else Endpoint(_unmapped(observed), listen_port)
-    if seen is not None:
-        found[seen] = None
-    for endpoint in reported:
-        found[Endpoint(_unmapped(endpoint.address), endpoint.port)] = None
+    there = [endpoint for endpoint in told if seen is not None and endpoint.address == seen.address]
+    guess = [seen] if seen is not None and not there else []
+    found = dict.fromkeys((*guess, *there, *told))
     usable = [endpoint for endpoint in found if _is_reachable(endpoint.address)]
     if seen is not None and seen.address.is_loopback:
         usable = [*usable[: MAX_ENDPOINTS - 1], seen]

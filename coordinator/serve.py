@@ -46,6 +46,7 @@ from coordinator.store.setup_links import encode_setup_secret, make_setup_link
 from coordinator.store.snapshot import read_epoch
 from coordinator.store.store import Store
 from coordinator.store.tables import meta
+from coordinator.stun import StunServer, open_stun_sockets
 from wgpy.addresses import Prefix
 from wgpy.errors import ConfigError, StateError
 from wgpy.mesh.encoding import encode_b64u, is_coordinator_url
@@ -262,7 +263,8 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    await server.serve(sockets=[listener])
+    with contextlib.closing(StunServer(open_stun_sockets(listener))):
+        await server.serve(sockets=[listener])
 
 
 def notify_systemd(state: str) -> None:

@@ -8,9 +8,9 @@
         node ──┐ 192.168.1.0/24        198.51.100.0/24
         node ──┴─ br0 [ router ] eth0 ───────────────── internet
 
-A home may hang on another: `Carrier(internet, "isp")` has homes where others have hosts. All homes have the same
-addresses inside, as homes have, and IPv4 alone. New packets from outside are dropped without an answer unless a
-home `is_open`: then the router itself answers, and what arrives first takes the port.
+A home may hang on another: `Carrier(internet, "isp")` has homes where others have hosts. All homes have
+the same addresses inside, as homes have, and IPv4 alone. New packets from outside are dropped without an
+answer unless a home `is_open`: then the router itself answers, and what arrives first takes the port.
 """
 
 from __future__ import annotations

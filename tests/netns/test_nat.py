@@ -8,7 +8,8 @@ from tests.netns.hosts import Lab
 from tests.netns.meeting import PAIRS, MeetingGround
 
 SOME = (
-    "port-restricted – port-restricted",
+    "port moved – port moved",
+    "address-restricted – symmetric",
     "firewall – double NAT",
     "IPv6 only – IPv6 only",
     "one LAN behind symmetric",

@@ -21,6 +21,8 @@ import trio
 from wgpy.addresses import Endpoint, IPAddress
 from wgpy.agent.candidates import local_endpoints
 from wgpy.agent.client import CoordinatorClient, Credentials, Trust
+from wgpy.agent.datagrams import Datagrams
+from wgpy.agent.discovery import OutsideView
 from wgpy.agent.follow import Follower
 from wgpy.agent.host_link import HostLink, concerns_us, look_around
 from wgpy.agent.paths import Paths
@@ -78,6 +80,8 @@ class Agent:
         self._device = device
         self._link = HostLink(device)
         self._paths = Paths(device, self._link, self._rediscover)
+        self.outside = OutsideView(device, Datagrams(device), self._report_endpoints)
+        """How the tunnel is seen from outside."""
         self._paths.handle_memory(state.seen)
         self._local_endpoints: tuple[Endpoint, ...] = ()
         self._verified: dict[str, Record] = {}
@@ -106,6 +110,7 @@ class Agent:
         device.interface.set_private_key(self.state.keys.wireguard_key, now)
         self._bind()
         self._look_for_own_endpoints()
+        self.outside.set_urls(self._client.urls)
         self._apply_map()
         if self.state.listen_port != device.listen_port:
             self._keep(listen_port=device.listen_port)
@@ -128,6 +133,7 @@ class Agent:
                 await nursery.start(self._run_device)
                 nursery.start_soon(self._tick)
                 nursery.start_soon(self._paths.run)
+                nursery.start_soon(self.outside.run)
                 nursery.start_soon(self._keep_looking_around)
                 nursery.start_soon(self._keep_saving)
                 nursery.start_soon(self._follower.run)
@@ -182,6 +188,7 @@ class Agent:
         self._keep(held=held, network=held.map.network)
         if before.network.urls != held.map.network.urls:
             self._client.urls = self.state.coordinator_urls
+            self.outside.set_urls(self._client.urls)
             self._look_around()
         if before.held is None or before.held.map != held.map:
             self._apply_map()
@@ -213,15 +220,21 @@ class Agent:
             return  # no port to be found at
         with Netlink() as netlink:
             found = local_endpoints(netlink.links(), netlink.addresses(), device.name, device.listen_port)
+        self.outside.set_own(found)
         if found != self._local_endpoints:
             is_first, self._local_endpoints = not self._local_endpoints, found
             if not is_first:
                 logger.info("our own addresses are now %s", ", ".join(map(str, found)) or "none")
-                self._follower.report_now()
+                self.outside.begin()
+                self._report_endpoints()
                 self._paths.network_changed()
 
     def _rediscover(self) -> None:
         """Data goes unanswered: perhaps we are seen elsewhere by now."""
+        self.outside.begin()
+        self._report_endpoints()
+
+    def _report_endpoints(self) -> None:
         self._follower.report_now()
 
     def _check_own_range(self) -> None:
@@ -271,7 +284,8 @@ class Agent:
         self._sequence += 1
         held = self.state.held
         static = (Endpoint.parse(text) for text in self.state.endpoints)
-        endpoints = tuple(dict.fromkeys((*static, *self._local_endpoints)))[:MAX_ENDPOINTS]
+        found = (*static, *self.outside.endpoints(), *self._local_endpoints)
+        endpoints = tuple(dict.fromkeys(found))[:MAX_ENDPOINTS]
         since, port = None if held is None else held.since, self._device.listen_port
         tunnels = None
         if self.report_wait() <= 0:
