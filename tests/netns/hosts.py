@@ -273,6 +273,12 @@ class Internet:
         host.readdress(*self.addresses(number))
         return host
 
+    def next_addresses(self) -> tuple[str, str]:
+        """Those that no host had yet."""
+        with self._counting:
+            self._number += 1
+            return self.addresses(self._number)
+
     def addresses(self, number: int) -> tuple[str, str]:
         """The IPv4 and IPv6 address, with prefix length, of host `number`."""
         return f"{self.IPV4[number]}/{self.IPV4.prefixlen}", f"{self.IPV6[number]}/{self.IPV6.prefixlen}"

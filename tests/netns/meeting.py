@@ -123,6 +123,18 @@ class MeetingGround:
         self._count = 0
 
     @contextlib.contextmanager
+    def visitors(self) -> Iterator[None]:
+        """Hosts that are made meanwhile are gone at the end."""
+        before = set(self._lab.hosts)
+        try:
+            yield
+        finally:
+            for name in set(self._lab.hosts) - before:
+                host = self._lab.hosts.pop(name)
+                host.close()
+                shutil.rmtree(host.path)
+
+    @contextlib.contextmanager
     def join(self, *hosts: Host) -> Iterator[list[Node]]:
         """These hosts as nodes of a new network, all begun at once, all with their addresses."""
         self._count += 1
@@ -138,15 +150,8 @@ class MeetingGround:
 
     def meet(self, pair: Pair, patience: float) -> Meeting:
         """Bring two new nodes up at once, and look for `patience` seconds; hosts are gone afterwards."""
-        before = set(self._lab.hosts)
-        try:
-            with self.join(*pair.place(self.internet)) as (first, second):
-                return _watch(pair, first, second, patience)
-        finally:
-            for name in set(self._lab.hosts) - before:
-                host = self._lab.hosts.pop(name)
-                host.close()
-                shutil.rmtree(host.path)
+        with self.visitors(), self.join(*pair.place(self.internet)) as (first, second):
+            return _watch(pair, first, second, patience)
 
 
 def _watch(pair: Pair, first: Node, second: Node, patience: float) -> Meeting:

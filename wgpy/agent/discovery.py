@@ -69,6 +69,19 @@ class OutsideView:
         found = (view.endpoint for view in self.views().values())
         return tuple(endpoint for endpoint in found if endpoint is not None)
 
+    def own(self) -> frozenset[Endpoint]:
+        """What `set_own` was told."""
+        return self._discovery.own
+
+    def servers(self) -> tuple[Endpoint, ...]:
+        """Those that are asked."""
+        return self._discovery.servers()
+
+    async def wait_answered(self) -> None:
+        """Until every server has answered, or was given up."""
+        while self._discovery.transactions:
+            await self._wake.wait()
+
     # --- life -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:

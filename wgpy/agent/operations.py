@@ -1,4 +1,4 @@
-"""What the control socket offers: status, ping, down, leave."""
+"""What the control socket offers: status, ping, netcheck, down, leave."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import trio
 from wgpy.agent.agent import Agent
 from wgpy.agent.control import Answer, Operation
 from wgpy.agent.echo import echo
+from wgpy.agent.reachability import describe_reachability, reachability_to_json
 from wgpy.agent.report import PeerReport
 from wgpy.errors import ConfigError, CoordinatorError
 from wgpy.mesh.encoding import Fields, JsonObject
 
 ECHO_TIMEOUT: Final = 5.0
 """Seconds."""
+NETCHECK_TIMEOUT: Final = 8.0
+"""Seconds for STUN servers, which are given up after six."""
 LEAVE_TIMEOUT: Final = 15.0
 """Seconds for the coordinator to take our leave."""
 
@@ -28,7 +31,13 @@ class Operations:
         self._agent = agent
 
     def table(self) -> Mapping[str, Operation]:
-        return {"status": self.status, "ping": self.ping, "down": self.down, "leave": self.leave}
+        return {
+            "status": self.status,
+            "ping": self.ping,
+            "netcheck": self.netcheck,
+            "down": self.down,
+            "leave": self.leave,
+        }
 
     async def status(self, fields: Fields) -> Answer:
         """`{"op": "status"}` → the report (report.py)."""
@@ -54,6 +63,16 @@ class Operations:
             "latest_handshake": after.latest_handshake,
         }
         return Answer(value)
+
+    async def netcheck(self, fields: Fields) -> Answer:
+        """`{"op": "netcheck"}`: ask the STUN servers anew → how we are seen (reachability.py)."""
+        outside = self._agent.outside
+        outside.begin()
+        with trio.move_on_after(NETCHECK_TIMEOUT):
+            await outside.wait_answered()
+        views = outside.views()
+        findings = describe_reachability(views, outside.own(), outside.servers())
+        return Answer(reachability_to_json(views, findings))
 
     async def down(self, fields: Fields) -> Answer:
         """`{"op": "down"}`: stop; the state stays."""

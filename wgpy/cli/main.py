@@ -32,6 +32,9 @@ SECTIONS: Final[dict[str, dict[str, _Entry]]] = {
             "wgpy.cli.status", "status", "Show every peer: address, path and its reason, transfer."
         ),
         "ping": _Entry("wgpy.cli.ping", "ping", "Ping a peer, and say by which path."),
+        "netcheck": _Entry(
+            "wgpy.cli.netcheck", "netcheck", "Say how this host is seen from outside: UDP, NAT, direct paths."
+        ),
         "doctor": _Entry("wgpy.cli.doctor", "doctor", "Say what this host can and cannot do."),
         "service": _Entry("wgpy.cli.service", "service", "Start a mesh with the host."),
     },

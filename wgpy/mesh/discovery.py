@@ -89,7 +89,8 @@ class Discovery:
         """What is to be sent; whoever sends it takes it away."""
         self._random_transaction = random_transaction
         self._places: dict[Endpoint, _Place] = {}
-        self._own: frozenset[Endpoint] = frozenset()
+        self.own: frozenset[Endpoint] = frozenset()
+        """The addresses of our interfaces with the tunnel's port."""
         self._round_at: float | None = None
         self._next_round: float | None = None
 
@@ -107,7 +108,11 @@ class Discovery:
 
     def set_own(self, endpoints: Iterable[Endpoint]) -> None:
         """The addresses of our interfaces with the tunnel's port."""
-        self._own = frozenset(endpoints)
+        self.own = frozenset(endpoints)
+
+    def servers(self) -> tuple[Endpoint, ...]:
+        """As told."""
+        return tuple(dict.fromkeys(place.main for place in self._places.values()))
 
     def begin(self, now: float) -> None:
         """Ask all of them anew: the network is another, or somebody cannot be reached."""
@@ -229,6 +234,6 @@ class Discovery:
         mappings = {endpoint for _, endpoint in seen}
         if len(mappings) > 1:
             return View(Mapping.DEPENDENT, seen)
-        if mappings <= self._own:
+        if mappings <= self.own:
             return View(Mapping.NONE, seen)
         return View(Mapping.INDEPENDENT if len(seen) > 1 else Mapping.UNKNOWN, seen)
