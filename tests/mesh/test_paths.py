@@ -288,6 +288,60 @@ def test_a_path_that_dies_while_nothing_is_sent_is_found_out_within_the_next_rou
     assert world.used == RELAY
 
 
+def test_a_path_that_is_dead_one_way_alone_is_left_on_the_peer_s_word(world: World) -> None:
+    world.know(LAN, PUBLIC)
+    world.rtt = {LAN: 0.001, PUBLIC: 0.02}
+    world.begin_session()
+    world.run(20)
+    assert world.used == LAN
+    del world.rtt[LAN]  # the peer is heard by PUBLIC all the time: nothing is unanswered here
+    world.machine.handle_control(BOB, PUBLIC, encode_ping(b"whatever"), world.now)
+    world.run(5)
+    assert world.used == LAN
+    began = world.now
+    world.machine.handle_control(BOB, PUBLIC, encode_ping(b"whatever", is_urgent=True), world.now)
+    world._take()
+    world.run(1)
+    assert world.used == PUBLIC
+    assert next(at for at, action in world.sent if action == world.path and at > began) - began < 0.5
+
+
+def test_an_urgent_peer_cannot_make_us_leave_a_path_that_answers_nor_probe_without_end(world: World) -> None:
+    world.know(LAN, PUBLIC)
+    world.rtt = {LAN: 0.001, PUBLIC: 0.02}
+    world.begin_session()
+    world.run(20)
+    sent = len(world.pings())
+    for _ in range(1000):
+        world.machine.handle_control(BOB, PUBLIC, encode_ping(b"whatever", is_urgent=True), world.now)
+        world._take()
+        world.run(0.01)
+    assert world.used == LAN
+    asked = [
+        action
+        for _, action in world.sent[sent:]
+        if isinstance(action, SendControl)
+        and (probe := parse_probe_untrusted(action.data))
+        and not probe.is_pong
+    ]
+    assert len(asked) <= 10 * 5 * 2
+
+
+def test_pings_say_when_data_goes_unanswered(world: World) -> None:
+    world.know(LAN, PUBLIC)
+    world.rtt = {LAN: 0.001}
+    world.begin_session()
+    world.run(20)
+    world.rtt = {}
+    world.observe(1.2)
+    world.run(1)
+    *_, (_, last) = world.sent
+    assert isinstance(last, SendControl)
+    probe = parse_probe_untrusted(last.data)
+    assert probe is not None
+    assert probe.is_urgent
+
+
 def test_own_new_addresses_have_every_path_looked_at(world: World) -> None:
     world.rtt = {PUBLIC: 0.03}
     world.know(PUBLIC, OTHER)

@@ -41,6 +41,8 @@ DOUBLE_TIME: Final = 2.0
 """The same, after which data goes by other paths too."""
 LOST_PINGS: Final = 3
 """Unanswered PINGs after which a path does not work."""
+DOUBT_INTERVAL: Final = 1.0
+"""Seconds between two rounds because the peer says that it gets no answers."""
 MAX_CANDIDATES: Final = 20
 """Of one peer, those told and those heard from."""
 RECENT: Final = 600.0
@@ -193,6 +195,8 @@ class _Peer:
     has_session: bool = False
     is_offline: bool = False
     suspect_at: float | None = None
+    is_doubted: bool = False
+    """The peer gets no answers from us, and the path in use did not answer since it said so."""
     unanswered: float = 0.0
     round_at: float | None = None
     next_round: float | None = None
@@ -365,6 +369,8 @@ class PathMachine:
         if not probe.is_pong:
             if not self._answers.take(ANSWERS_A_SECOND, ANSWERS_A_SECOND, now):
                 self.actions.append(SendControl(peer_id, origin, encode_pong(probe.id)))
+            if probe.is_urgent:
+                self._doubt(peer, now)
             return
         asked_peer, endpoint, sent_at = self._waiting.get(probe.id, ("", origin, 0.0))
         candidate = peer.candidates.get(origin)
@@ -375,6 +381,12 @@ class PathMachine:
         candidate.rtt = rtt if candidate.rtt is None else min(rtt, candidate.rtt * 0.75 + rtt * 0.25)
         candidate.answered_at, candidate.tries, candidate.next_at = now, 0, None
         self._choose(peer, now)
+
+    def _doubt(self, peer: _Peer, now: float) -> None:
+        """We hear the peer and it does not hear us: nothing but its word tells that our path is dead."""
+        if peer.round_at is None or now - peer.round_at >= DOUBT_INTERVAL:
+            peer.is_doubted = True
+            self._begin_round(peer, now, peer.candidates.values())
 
     def observe(self, peer_id: str, unanswered: float, has_session: bool, now: float) -> None:
         """What the engine knows: for how long data has been sent without anything authenticated coming back,
@@ -469,7 +481,8 @@ class PathMachine:
                 continue
             ping_id = self._random_id()
             self._waiting[ping_id] = (peer.id, candidate.endpoint, now)
-            self.actions.append(SendControl(peer.id, candidate.endpoint, encode_ping(ping_id)))
+            ping = encode_ping(ping_id, is_urgent=peer.suspect_at is not None)
+            self.actions.append(SendControl(peer.id, candidate.endpoint, ping))
             candidate.tries += 1
             candidate.tried_at = now
             if candidate.tries < len(PING_TIMES):
@@ -493,13 +506,14 @@ class PathMachine:
             return
         best, used = min(answered, key=_rank), peer.used
         if used is best:
+            peer.is_doubted = False
             if peer.also or peer.suspect_at is not None:
                 peer.suspect_at = None
                 self._send_also(peer, ())
             if not peer.reason or not peer.reason.startswith(best.kind.word):
                 peer.reason = _describe_choice(best)
             return
-        limit = LOST_PINGS if peer.suspect_at is None else LOST_PINGS - 1
+        limit = LOST_PINGS if peer.suspect_at is None and not peer.is_doubted else LOST_PINGS - 1
         if used is None or used.answered_at is None:
             why = _describe_choice(best)
         elif used.tries >= limit:
@@ -511,7 +525,7 @@ class PathMachine:
             why = f"{_describe_choice(best)}, faster than {used.endpoint} ({used.rtt * 1000:.3g} ms)"
         else:
             return
-        peer.suspect_at = None
+        peer.suspect_at, peer.is_doubted = None, False
         self._use(peer, best, why)
 
     def _use(self, peer: _Peer, candidate: _Candidate, reason: str) -> None:
