@@ -26,6 +26,7 @@ lint:             ## formats, lints and types of Python and Rust
 	cargo clippy --manifest-path benchmarks/udp_load/Cargo.toml --target-dir target/benchmarks/udp_load \
 		--locked --quiet -- -D warnings
 	cargo fmt --check --manifest-path benchmarks/ciphers/Cargo.toml
+	rustfmt --check --edition 2024 benchmarks/engine_ciphers/src/lib.rs
 
 demo:             ## a mesh of three hosts, in network namespaces; HOLD=1 keeps it until Ctrl-C
 	@.ci/prepare demo

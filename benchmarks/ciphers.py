@@ -9,7 +9,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from benchmarks.contenders import BUILD, Unavailable
+from benchmarks.builds import BUILD, Unavailable
 from benchmarks.results import Results, Row, progress
 
 CRATE = Path(__file__).parent / "ciphers"

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import wgpy
 from benchmarks import machine
-from benchmarks.results import Results, progress
+from benchmarks.builds import BUILD, Unavailable, build
+from benchmarks.engine_builds import RUSTCRYPTO_AVX512, with_cipher, without_cipher
+from benchmarks.results import Results
 from tests.interop.tunnel import Implementation
 from wgpy.engine import ENGINES
 
-BUILD = Path(__file__).parents[1] / "target" / "benchmarks"
 BASE = "wireguard-go"
 PLAIN = "plain veth"
 NEWEST_GO = "golang.zx2c4.com/wireguard@latest"
-
-
-class Unavailable(Exception):
-    """It cannot be had here; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +36,6 @@ class Contender:
         if self.implementation is None:
             return "reference"
         return "ours" if self.name.startswith("wgpy") else "base" if self.name == BASE else "other"
-
-
-def build(
-    program: Path, tool: str, *command: str, env: dict[str, str] | None = None, sources: Iterable[Path] = ()
-) -> Path:
-    """The program, built by `command` if it is not there yet or older than a source. Raises Unavailable."""
-    newest = max((path.stat().st_mtime for path in sources), default=0.0)
-    if not program.exists() or program.stat().st_mtime < newest:
-        program.unlink(missing_ok=True)
-        if shutil.which(tool) is None:
-            raise Unavailable(f"{tool} is not installed")
-        progress(f"building once: {' '.join((tool, *command))}")
-        done = subprocess.run(
-            [tool, *command], env=os.environ | (env or {}), capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            said = [line for line in done.stderr.splitlines() if line.strip()] or ["it says nothing"]
-            raise Unavailable(f"{tool} {command[0]}: {said[-1].strip()}")
-    return program
 
 
 def _plain() -> Contender:
@@ -110,25 +86,13 @@ def _ours(engine: str, name: str = "", *environment: str) -> Callable[[], Conten
     return make
 
 
-LOAD_ENGINE = """import importlib.util, sys
-spec = importlib.util.spec_from_file_location("wgpy._engine", {path!r})
-sys.modules["wgpy._engine"] = module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-"""
+def _rebuilt(label: str, make_folder: Callable[[], Path]) -> Callable[[], Contender]:
+    """The native engine, built as no product is."""
 
+    def make() -> Contender:
+        return _ours("native", label, f"PYTHONPATH={make_folder()}")()
 
-def _without_cipher() -> Contender:
-    """The native engine built to seal nothing: what a cipher that costs nothing would give."""
-    target = BUILD / "null-cipher"
-    library = target / "release" / "lib_engine.so"
-    build(
-        library, "cargo", "build", "--release", "--locked", "--quiet", "-p", "wgpy-engine",
-        "--features", "null-cipher", "--target-dir", str(target), env={"PYO3_PYTHON": sys.executable},
-        sources=(Path(__file__).parents[1] / "rust").rglob("*.rs"),
-    )  # fmt: skip
-    # Python reads this module of every process that has the folder on its path.
-    (target / "sitecustomize.py").write_text(LOAD_ENGINE.format(path=str(library)))
-    return _ours("native", "null cipher", f"PYTHONPATH={target}")()
+    return make
 
 
 KNOWN: dict[str, Callable[[], Contender]] = {
@@ -142,11 +106,17 @@ KNOWN: dict[str, Callable[[], Contender]] = {
     "wgpy portable": _ours("portable"),
     "wgpy native": _ours("native"),
     "wgpy library": _ours("native", "library", "WGPY_AEAD=library"),
-    "wgpy null cipher": _without_cipher,
+    "wgpy aws-lc-rs": _rebuilt("aws-lc-rs", partial(with_cipher, "aws-lc-rs")),
+    "wgpy RustCrypto": _rebuilt("RustCrypto", partial(with_cipher, "rustcrypto")),
+    "wgpy RustCrypto AVX-512": _rebuilt(
+        "RustCrypto AVX-512",
+        partial(with_cipher, "rustcrypto", RUSTCRYPTO_AVX512),
+    ),
+    "wgpy null cipher": _rebuilt("null cipher", without_cipher),
 }
 
 
-ON_REQUEST = {"wgpy library", "wgpy null cipher"}
+ON_REQUEST = {name for name in KNOWN if name.startswith("wgpy ")} - {"wgpy portable", "wgpy native"}
 """Those that explain others: measured when `--only` has their whole name."""
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import BUILD, Contender, Unavailable, build
+from benchmarks.builds import BUILD, Unavailable, build
+from benchmarks.contenders import Contender
 from benchmarks.search import Trial
 from tests.interop.tunnel import Family, Implementation, Tunnel
 from tests.netns.hosts import Host, Internet, Lab
@@ -177,7 +178,7 @@ def udp_load(source: Host, target: Host, address: str, load: Load) -> Trial:
     if done.returncode:
         raise HostFailure(done.stderr.strip())
     said = json.loads(done.stdout)
-    return Trial(said["sent"], said["received"], said["seconds"], said["drain"])
+    return Trial(said["sent"], said["received"], said["seconds"], said["drain"], said["reordered"])
 
 
 def build_udp_load() -> Path:

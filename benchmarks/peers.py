@@ -1,6 +1,6 @@
 """What do many peers cost? Memory, the time of `wg setconf`, and the throughput spread over 100 of them.
 
-    python -m benchmarks.peers [--quick] [--only NAME]… [--no-traffic]
+    python -m benchmarks.peers [--quick] [--only NAME]… [--peers 10000]… [--no-traffic]
 
 Each contender's device gets 1, 100, 1,000 and 10,000 peers. Of those, up to 100 are there: wireguard-go
 devices on the other host, the same for all contenders (their cost dilutes the ratios). Needs root.
@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from benchmarks import contenders
-from benchmarks.contenders import Contender, Unavailable
+from benchmarks.builds import Unavailable
+from benchmarks.contenders import Contender
 from benchmarks.identities import NEAR_NUMBER, PORT, configuration, inner_address, private_key
 from benchmarks.panels import draw
 from benchmarks.paths import Cable, Load, cpu_seconds, load_peers, start_device, status_mib, udp_load
@@ -149,13 +150,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="1 and 1,000 peers, no traffic; no files")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument(
+        "--peers", action="append", type=int, choices=COUNTS, help="only so many; default all of them"
+    )
     parser.add_argument("--no-traffic", action="store_true", help="memory and set-up time only")
     parser.add_argument("--no-write", action="store_true", help="print the table, write no files")
     contenders.add_options(parser)
     arguments = parser.parse_args()
     if os.geteuid():
         sys.exit("benchmarks need root, for network namespaces")
-    counts = (1, 1000) if arguments.quick else COUNTS
+    counts = (1, 1000) if arguments.quick else arguments.peers or COUNTS
     results = Results("What do many peers cost?")
     results.notes += arguments.note
     results.parameters = {"rounds": arguments.rounds, "peers": list(counts), "live": LIVE}

@@ -24,12 +24,16 @@ LOWEST = 100.0
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a rate came to: datagrams offered, received, seconds of sending, and until the last came."""
+    """What a rate came to: datagrams offered, received, seconds of sending, and until the last came.
+
+    `reordered` of those received had been overtaken by one that was sent later.
+    """
 
     sent: int
     received: int
     seconds: float
     drain: float = 0.0
+    reordered: int = 0
 
     @property
     def offered(self) -> float:

@@ -1,6 +1,6 @@
 """How fast is a tunnel, and what does it cost? wgpy's engines and other WireGuards in user space, in one run.
 
-    python -m benchmarks.throughput [--quick] [--rounds 3] [--seconds 1] [--only NAME]… [--measure tcp]…
+    python -m benchmarks.throughput [--quick] [--rounds 3] [--only NAME]… [--measure udp]… [--size 64]…
 
 Each contender has a tunnel between two hosts of its own (network namespaces joined by a cable), the same
 program at both ends. In each round each figure is measured for each contender in turn, so that a machine
@@ -15,7 +15,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks import contenders
@@ -28,7 +28,8 @@ from tests.interop.tunnel import Family
 from tests.netns.hosts import Lab
 from tests.netns.processes import HostFailure
 
-MEASURES = ("tcp", "udp", "rtt")
+MEASURES = ("tcp", "udp", "udp-gso", "rtt")
+"""UDP from a sender that hands over each datagram alone, and from one with GSO."""
 STREAMS = (1, 4, 16)
 SIZES = (64, 512, 1392)
 LARGEST_PIECE = 65507
@@ -128,17 +129,19 @@ def loaded_echoes(run: Run, path: MeasuredPath) -> None:
     _add_echoes(run, path, times, "under TCP load")
 
 
-def cells(measures: list[str], *, quick: bool) -> list[Cell]:
+def cells(
+    measures: Sequence[str], streams_of: Sequence[int], sizes: Sequence[int], *, quick: bool
+) -> list[Cell]:
     """What each round measures, in order."""
     chosen: list[Cell] = []
     if "tcp" in measures:
-        for streams in (1, 4) if quick else STREAMS:
+        for streams in (1, 4) if quick else streams_of:
             for back in (False,) if quick else (False, True):
                 families: tuple[Family, ...] = ("v4",) if quick else ("v4", "v6")
                 chosen += [tcp_cell(streams, back, family) for family in families]
-    if "udp" in measures:
-        for size in (1392,) if quick else SIZES:
-            chosen += [udp_cell(size, gso=True), udp_cell(size, gso=False)]
+    kinds = [gso for name, gso in (("udp-gso", True), ("udp", False)) if name in measures]
+    for size in (1392,) if quick else sizes:
+        chosen += [udp_cell(size, gso=gso) for gso in kinds]
     if "rtt" in measures:
         chosen += [idle_echoes, loaded_echoes]
     return chosen
@@ -180,6 +183,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1, help="of each TCP run; a UDP trial is a fifth")
     parser.add_argument("--measure", action="append", choices=MEASURES, help="only these; default all")
+    parser.add_argument("--streams", action="append", type=int, choices=STREAMS, help="only so many of TCP")
+    parser.add_argument(
+        "--size", action="append", type=int, choices=SIZES, help="only UDP payloads of so many octets"
+    )
+    parser.add_argument("--name", default="throughput", help="of the files; a run of a part gets its own")
     parser.add_argument("--no-write", action="store_true", help="print the table, write no files")
     contenders.add_options(parser)
     arguments = parser.parse_args()
@@ -192,7 +200,10 @@ def main() -> None:
     chosen = contenders.choose(arguments.only, results)
     if not chosen:
         sys.exit("throughput: nobody to measure; the names are: " + ", ".join(contenders.KNOWN))
-    to_do = cells(arguments.measure or list(MEASURES), quick=arguments.quick)
+    to_do = cells(
+        arguments.measure or MEASURES, arguments.streams or STREAMS, arguments.size or SIZES,
+        quick=arguments.quick,
+    )  # fmt: skip
     try:
         with Lab("throughput") as lab:
             measure(lab, chosen, Run(results, arguments.seconds, {}), rounds, to_do)
@@ -201,7 +212,7 @@ def main() -> None:
     if PLAIN in results.versions:
         results.notes.append(f"{PLAIN}: the same hosts without a tunnel, at the cable's MTU of 1500.")
     results.finish(
-        "throughput",
+        arguments.name,
         draw("Userspace WireGuard on one machine", results, chosen),
         writes=not arguments.no_write and not arguments.quick,
     )

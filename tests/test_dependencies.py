@@ -69,6 +69,17 @@ def test_no_crate_is_there_in_two_versions() -> None:
     assert {name: count for name, count in counts.items() if count > 1} == {}
 
 
+def test_a_product_has_no_cipher_but_our_own_and_rings() -> None:
+    """Others are compared in benchmarks/, in trees of their own; the one that seals nothing is no default."""
+    locked = {package["name"] for package in tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]}
+    assert not locked & {"aws-lc-rs", "aws-lc-sys", "openssl"}
+    for path in ROOT.glob("rust/*/Cargo.toml"):
+        manifest = tomllib.loads(path.read_text())
+        assert "chacha20poly1305" not in manifest.get("dependencies", {}), path
+        assert not manifest.get("features", {}).get("default"), path
+    assert "features" not in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["maturin"]
+
+
 def test_every_crate_is_the_registrys_and_pinned_by_checksum() -> None:
     locked = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
     manifests = [tomllib.loads(path.read_text()) for path in ROOT.glob("rust/*/Cargo.toml")]

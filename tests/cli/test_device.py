@@ -402,38 +402,3 @@ PersistentKeepalive = 25
     host.start("python", "-c", occupy).wait_text("bound")
     done = host.run("wg", "set", "wg0", "listen-port", "7777", check=False)
     assert "Address already in use" in done.stderr
-
-
-@pytest.mark.root
-def test_an_idle_device_sleeps_and_stays_small(host: Host) -> None:
-    host.run("wgpy-device", "wg0")
-    host.run("sh", "-c", "cat > /run/k; wg set wg0 private-key /run/k", input=KEY_A)
-    host.run("wg", "set", "wg0", "peer", public_key(KEY_B), "allowed-ips", "10.0.0.0/24")
-    host.run("ip", "link", "set", "wg0", "up")
-    wait_until(lambda: host.run("wg", "show", "wg0", "listen-port").stdout != "0\n", "it is up")
-    [pid] = devices(host)
-
-    def of(field: str) -> int:
-        text = Path(f"/proc/{pid}/status").read_text()
-        found = re.search(rf"^{field}:\s+(\d+)", text, re.MULTILINE)
-        assert found is not None
-        return int(found[1])
-
-    # IPv6 looks for routers for some seconds in the TUN of a link that has just come up.
-    host.run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/wg0/disable_ipv6")
-    wait_quiet(lambda: of("voluntary_ctxt_switches"))
-    before = of("voluntary_ctxt_switches")
-    host.run("sleep", "3")
-    assert of("voluntary_ctxt_switches") == before
-    assert of("VmRSS") < 45_000
-
-
-def wait_quiet(count: object) -> None:
-    assert callable(count)
-
-    def is_quiet() -> bool:
-        before = count()
-        subprocess.run(["sleep", "1.5"], check=True)
-        return count() == before
-
-    wait_until(is_quiet, "the device has nothing to do")

@@ -21,7 +21,7 @@ from tests.conformance.far_end import ip_packet
 from tests.conformance.host_bench import MTU, private_network
 from tests.conformance.native_bench import NativeHostBench
 from wgpy.engine import make_engine
-from wgpy.engine.native import OFFLOADS, NativeDeviceEngine, Settings
+from wgpy.engine.native import OFFLOADS, SMALL_MIB, NativeDeviceEngine, Settings
 from wgpy.engine.portable_io import PortableDeviceEngine
 from wgpy.errors import ConfigError
 from wgpy.protocol import cookie
@@ -95,6 +95,24 @@ def test_memory_bounds_what_waits() -> None:
     small = Settings.from_environment({"WGPY_MEMORY": "8"})
     assert small.staged_octets + 4 * small.socket_buffer <= 8 << 20
     assert Settings().staged_octets == 16 << 20
+
+
+@pytest.mark.parametrize(
+    ("wanted", "host_mib", "memory_mib"),
+    [
+        ("", 64, SMALL_MIB),
+        ("", 128, SMALL_MIB),
+        ("", 1024, 64),
+        ("", None, 64),
+        ("small", 1024, SMALL_MIB),
+        ("Small", None, SMALL_MIB),
+        ("32", 64, 32),
+    ],
+)
+def test_a_router_has_the_small_profile_and_whoever_asks_for_it(
+    wanted: str, host_mib: int | None, memory_mib: int
+) -> None:
+    assert Settings.from_environment({"WGPY_MEMORY": wanted}, host_mib).memory_mib == memory_mib
 
 
 def test_commands_work_before_and_after_it_runs_and_closing_twice_is_one() -> None:

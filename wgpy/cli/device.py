@@ -32,6 +32,9 @@ Environment:
   WG_PROCESS_FOREGROUND  1: like --foreground
   WG_TUN_FD, WG_UAPI_FD  descriptors of a TUN device and of a listening socket to use
   WG_TUN_NAME_FILE       file to write the interface's name to
+  WGPY_MEMORY            MiB that packets may take (64), or small: 8, as hosts under 256 MiB have it
+  WGPY_DISABLE_OFFLOADS  of vnet, tso, uso, gso, gro, with commas between, or all: do without
+  WGPY_ENGINE            native or portable
 
 WG_QUICK_USERSPACE_IMPLEMENTATION=wgpy-device makes wg-quick use this program.
 """

@@ -41,6 +41,12 @@ logger = logging.getLogger(__name__)
 OFFLOADS: Final = ("vnet", "tso", "uso", "gso", "gro")
 """Virtio headers on the TUN; TCP and UDP superpackets through it; many datagrams by one send, one receive."""
 
+SMALL_MIB: Final = 8
+"""What `small` stands for: the profile of routers."""
+SMALL_HOST_MIB: Final = 256
+"""A host with less memory has the small profile unless it is told otherwise."""
+
+_USUAL_MIB: Final = 64
 _MIB: Final = 1 << 20
 
 
@@ -49,13 +55,15 @@ class Settings:
     """What of an engine can be chosen. `without` names offloads it makes do without."""
 
     without: frozenset[str] = frozenset()
-    memory_mib: int = 64
+    memory_mib: int = _USUAL_MIB
     """Roughly what traffic may take at most, the kernel's queues for us included; routers have less."""
 
     @classmethod
-    def from_environment(cls, environment: os._Environ[str] | dict[str, str]) -> Self:
+    def from_environment(
+        cls, environment: os._Environ[str] | dict[str, str], host_mib: int | None = None
+    ) -> Self:
         """$WGPY_DISABLE_OFFLOADS is names with commas between, or `all`; $WGPY_OFFLOAD=0 means all, too.
-        $WGPY_MEMORY is a number of MiB. Raises ConfigError.
+        $WGPY_MEMORY is a number of MiB, or `small`. `host_mib` None: what this host has. Raises ConfigError.
         """
         listed = environment.get("WGPY_DISABLE_OFFLOADS", "").lower().replace(",", " ").split()
         if unknown := set(listed) - {*OFFLOADS, "all"}:
@@ -63,10 +71,7 @@ class Settings:
                 f"WGPY_DISABLE_OFFLOADS is a list of {', '.join(OFFLOADS)} or all; got {min(unknown)!r}"
             )
         every = "all" in listed or environment.get("WGPY_OFFLOAD") == "0"
-        memory = environment.get("WGPY_MEMORY") or "64"
-        if not (memory.isascii() and memory.isdigit() and 4 <= int(memory) <= 65536):
-            raise ConfigError(f"WGPY_MEMORY is a number of MiB from 4 to 65536; got {memory!r}")
-        return cls(frozenset(OFFLOADS if every else listed), int(memory))
+        return cls(frozenset(OFFLOADS if every else listed), _memory_mib(environment, host_mib))
 
     @property
     def staged_octets(self) -> int:
@@ -77,6 +82,19 @@ class Settings:
     def socket_buffer(self) -> int:
         """What each of the sockets' queues is asked to hold; there are four."""
         return min(self.memory_mib * _MIB // 8, 7 * _MIB)
+
+
+def _memory_mib(environment: os._Environ[str] | dict[str, str], host_mib: int | None) -> int:
+    wanted = environment.get("WGPY_MEMORY", "").lower()
+    if not wanted:
+        if host_mib is None:
+            host_mib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MIB
+        return SMALL_MIB if host_mib < SMALL_HOST_MIB else _USUAL_MIB
+    if wanted == "small":
+        return SMALL_MIB
+    if not (wanted.isascii() and wanted.isdigit() and 4 <= int(wanted) <= 65536):
+        raise ConfigError(f"WGPY_MEMORY is a number of MiB from 4 to 65536, or small; got {wanted!r}")
+    return int(wanted)
 
 
 class NativeDeviceEngine:
