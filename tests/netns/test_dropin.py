@@ -166,6 +166,22 @@ def test_the_mtu_may_be_34736_while_up(pair: Pair) -> None:
     assert sent.returncode == 0, sent.stdout + sent.stderr
 
 
+def test_the_mtu_may_go_up_to_65535_while_traffic_flows(pair: Pair) -> None:
+    pair.check()
+    echoes = pair.n1.start("ping", "-i0.02", "-c400", "-W5", "10.81.0.2", log="echoes")
+    for mtu in (65535, 1280, 65535, 9000, 65535, 1420, 65535):
+        for number, host in pair.hosts.items():
+            host.ip(f"link set wg{number} mtu {mtu}")
+        largest = min(mtu, 65000) - 48
+        for address in ("10.81.0.2", "fd81::2"):
+            assert ping(pair.n1, address, f"-s{largest}"), f"{largest} octets at MTU {mtu}"
+    # A packet that fills it makes a message that no datagram can carry: it is lost, and it alone.
+    assert pair.n1.run("ping", "-c1", "-W1", "-s65507", "10.81.0.2", check=False).returncode
+    assert echoes.wait(60) == 0
+    assert " 0% packet loss" in echoes.text()
+    pair.check()
+
+
 def test_deleting_the_interface_ends_it_and_the_name_is_free_at_once(pair: Pair) -> None:
     for _ in range(3):
         pair.check()
