@@ -181,7 +181,7 @@ def main() -> None:
         "--quick", action="store_true", help="one round of the figures that matter most; no files"
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1, help="of each TCP run; a UDP trial is a fifth")
+    parser.add_argument("--seconds", type=int, default=1, help="of each TCP run; a UDP trial is a fifth")
     parser.add_argument("--measure", action="append", choices=MEASURES, help="only these; default all")
     parser.add_argument("--streams", action="append", type=int, choices=STREAMS, help="only so many of TCP")
     parser.add_argument(

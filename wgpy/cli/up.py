@@ -14,6 +14,7 @@ from wgpy.agent.ask import ask, running_names, wait_ended
 from wgpy.agent.options import UpOptions, hand_over
 from wgpy.agent.state_file import known_names
 from wgpy.cli.conf import down_file, has_tunnel, up_file
+from wgpy.cli.engine_options import engine_options
 from wgpy.errors import ConfigError
 from wgpy.mesh.encoding import is_label
 from wgpy.mesh.token import PREFIX, Token
@@ -43,6 +44,7 @@ _PORT: Final = click.IntRange(0, 65535)
     multiple=True,
     help="Let the mesh have a range that it may not take unasked. May be repeated.",
 )
+@engine_options
 @click.option("--detach", is_flag=True, help="Return once the tunnels are up; go on in the background.")
 @click.pass_context
 def up(  # noqa: PLR0917 (click hands them over by name)
