@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from wgpy.addresses import IPAddress, Prefix
@@ -66,6 +67,14 @@ def check_ranges(ranges: Sequence[Prefix]) -> None:
         for other in ranges[:number]:
             if prefix.version == other.version and prefix.overlaps(other):
                 raise ConfigError(f"the ranges {other} and {prefix} overlap: give each address once")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A range that is somebody's already, and whose, in words."""
+
+    prefix: Prefix
+    whose: str
 
 
 def complete_ranges(
@@ -133,3 +142,9 @@ def choose_host_number(
 
 def host_address(prefix: Prefix, number: int) -> IPAddress:
     return prefix.network_address + number
+
+
+def host_number(prefix: Prefix, address: IPAddress) -> int | None:
+    """The number of an address of this prefix; None for one that no node can have."""
+    number = int(address) - int(prefix.network_address)
+    return number if 1 <= number <= last_host_number(prefix) else None

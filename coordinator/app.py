@@ -19,6 +19,7 @@ from starlette.routing import Route
 from coordinator.api import (
     audit,
     health,
+    joins,
     keys,
     networks,
     node,
@@ -37,6 +38,14 @@ from coordinator.api.table import Endpoint, Needs, Query
 from coordinator.errors import STATUS, Refusal
 from coordinator.store.database import is_disk_full
 from coordinator.store.housekeeping import tidy
+from coordinator.store.joins import drop_old_joins
+from coordinator.store.sweep import (
+    SETTLE_TIME,
+    SWEEP_INTERVAL,
+    expire_nodes,
+    remove_absent,
+    watch_ephemeral,
+)
 from coordinator.web import pages
 from coordinator.web.reference import Reference
 from wgpy.errors import ConfigError
@@ -89,7 +98,21 @@ NODE_ENDPOINTS = (
         "POST", "/v1/join", node.join, Needs.NOTHING, "node.join", "Become a node, by a token", dict,
         codes=(
             "wire_version", "challenge_expired", "bad_signature", "token_unknown", "token_used",
-            "token_expired", "token_revoked", "key_in_use", "network_full",
+            "token_expired", "token_revoked", "key_in_use", "network_full", "name_in_use", "needs_approval",
+            "join_refused",
+        ),
+    ),
+    _raw(
+        "POST", "/v1/join/commit", node.commit_join, Needs.NOTHING, "join.commit",
+        "Ask to join without a token: commit to keys", dict,
+        codes=("wire_version", "not_keyless", "too_many_joins"),
+    ),
+    _raw(
+        "POST", "/v1/join/open", node.open_join, Needs.NOTHING, "join.open",
+        "Show the keys, and see how the join stands", dict,
+        codes=(
+            "wire_version", "challenge_expired", "bad_signature", "join_unknown", "key_in_use",
+            "join_refused",
         ),
     ),
     _raw(
@@ -116,6 +139,7 @@ ENDPOINTS = with_document(
         *networks.ENDPOINTS,
         *tokens.ENDPOINTS,
         *nodes.ENDPOINTS,
+        *joins.ENDPOINTS,
         *people.ENDPOINTS,
         *keys.ENDPOINTS,
         *audit.ENDPOINTS,
@@ -168,6 +192,7 @@ def build_app(context: Context) -> Starlette:
             await tasks.start(context.hub.run)
             tasks.start_soon(context.pump.run)
             tasks.start_soon(_tidy_for_ever, context)
+            tasks.start_soon(_sweep_for_ever, context)
             try:
                 yield
             finally:
@@ -179,6 +204,22 @@ def build_app(context: Context) -> Starlette:
     app = Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
     app.state.context = context
     return app
+
+
+async def _sweep_for_ever(context: Context) -> None:
+    """Nodes and joins whose time is over. Absence counts once who lost us had time to come back."""
+    began, write = context.clock(), context.store.write
+    while True:
+        await anyio.sleep(SWEEP_INTERVAL)
+        now = context.clock()
+        try:
+            await write(drop_old_joins, now)
+            await write(expire_nodes, now)
+            if now - began >= SETTLE_TIME:
+                await write(watch_ephemeral, now)
+                await write(remove_absent, now)
+        except Exception:
+            logger.exception("cannot see to nodes whose time is over")
 
 
 async def _tidy_for_ever(context: Context) -> None:

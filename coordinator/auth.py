@@ -16,6 +16,7 @@ from coordinator.addresses import RandomSource
 from coordinator.errors import Refusal
 from wgpy.keys import PrivateKey
 from wgpy.mesh.encoding import decode_b64u, encode_b64u
+from wgpy.mesh.keyless import OpenRequest
 from wgpy.mesh.signing import MachinePublicKey, join_input, session_input, wireguard_proof
 from wgpy.mesh.wire import Challenge, JoinRequest, SessionRequest
 
@@ -73,22 +74,27 @@ class SessionKeys:
         return PrivateKey(self._mac(b"wgpy-ephemeral-v1", challenge))
 
     def check_join(
-        self, request: JoinRequest, identity_hash: bytes, leaf_hashes: Iterable[bytes], now: float
-    ) -> None:
-        """That its sender holds both private keys and spoke to us. Raises Refusal."""
+        self,
+        request: JoinRequest | OpenRequest,
+        identity_hash: bytes,
+        leaf_hashes: Iterable[bytes],
+        now: float,
+    ) -> bytes:
+        """That its sender has both private keys and spoke to us → the leaf hash it saw. Raises Refusal."""
         self.check_challenge(request.challenge, now)
-        signed = (
-            join_input(
+        asked_by = request.token.id if isinstance(request, JoinRequest) else request.join
+        for leaf_hash in leaf_hashes:
+            signed = join_input(
                 identity_hash=identity_hash,
                 leaf_hash=leaf_hash,
                 challenge=request.challenge,
-                token_id=request.token.id,
+                token_id=asked_by,
                 wireguard_key=request.wireguard_key,
                 name=request.name,
             )
-            for leaf_hash in leaf_hashes
-        )
-        if not any(request.machine_key.verify(request.signature, message) for message in signed):
+            if request.machine_key.verify(request.signature, signed):
+                break
+        else:
             raise Refusal("bad_signature", _wrong_signature("join"))
         try:
             shared = self._ephemeral(request.challenge).exchange(request.wireguard_key)
@@ -97,6 +103,7 @@ class SessionKeys:
         proof = wireguard_proof(shared, request.challenge, request.machine_key)
         if not hmac.compare_digest(proof, request.wireguard_proof):
             raise Refusal("bad_signature", "the proof does not show the private half of the WireGuard key")
+        return leaf_hash
 
     def check_session(
         self,

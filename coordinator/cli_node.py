@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from coordinator.ages import parse_end, show_age
 from coordinator.command import (
     client_of,
     json_option,
@@ -15,11 +18,15 @@ from coordinator.command import (
     print_table,
     state_dir_option,
 )
+from wgpy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from coordinator.client import AdminClient
 
 
 @click.group()
 def node() -> None:
-    """Show and remove nodes."""
+    """Show, approve, edit and remove nodes."""
 
 
 @node.command("list")
@@ -38,12 +45,13 @@ def list_nodes(network: str | None, state_dir: Path | None, as_json: bool) -> No
         (
             row["name"],
             ", ".join(row["addresses"]),
-            "online" if row["online"] else "offline",
+            _state(row),
+            ", ".join(row["tags"]),
             row["wireguard_key"],
         )
         for row in found
     ]
-    print_table(("NAME", "ADDRESSES", "STATE", "WIREGUARD KEY"), rows)
+    print_table(("NAME", "ADDRESSES", "STATE", "TAGS", "WIREGUARD KEY"), rows)
 
 
 @node.command("show")
@@ -63,13 +71,154 @@ def show_node(name: str, network: str | None, state_dir: Path | None, as_json: b
         ("name", row["name"]),
         ("id", row["id"]),
         ("addresses", ", ".join(row["addresses"])),
-        ("state", "online" if row["online"] else "offline"),
+        ("state", _state(row)),
+        ("tags", ", ".join(row["tags"]) or "none"),
+        ("expires", "never" if row["expires_at"] is None else _instant(row["expires_at"])),
+        (
+            "ephemeral",
+            "no" if row["ephemeral_after"] is None else f"after {show_age(row['ephemeral_after'])} offline",
+        ),
         ("endpoints", ", ".join(row["endpoints"]) or "none reported"),
         ("wireguard", row["wireguard_key"]),
         ("machine", row["machine_key"]),
         ("record", "not signed yet" if row["seq"] is None else f"signed, seq {row['seq']}"),
     ):
         click.echo(f"{label:10} {value}")
+
+
+def _state(row: dict[str, Any]) -> str:
+    kept_out = "expired" if row["expired"] else "disabled" if row["disabled_at"] is not None else ""
+    here = "online" if row["online"] else "offline"
+    return f"{kept_out}, {here}" if kept_out else here
+
+
+def _instant(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+
+
+@node.command("edit")
+@click.argument("name", metavar="NODE")
+@click.option("--network", help="Which network's; not needed when there is one.")
+@click.option("--rename", metavar="NAME", help="A DNS label, unique in the network.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="All of its tags; may be repeated.")
+@click.option("--no-tags", is_flag=True, help="None.")
+@click.option("--disable/--enable", "disabled", default=None, help="Keep it out of all maps, or let it in.")
+@click.option("--expires", metavar="TIME", help="Keep it out after that long from now, or never.")
+@click.option("--ephemeral", metavar="TIME", help="Remove it after that long offline, or never.")
+@state_dir_option
+@json_option
+@one_line_errors
+def edit_node(
+    *,
+    name: str,
+    network: str | None,
+    rename: str | None,
+    tags: tuple[str, ...],
+    no_tags: bool,
+    disabled: bool | None,
+    expires: str | None,
+    ephemeral: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Change a node, by name or id; what is not named stays."""
+    if tags and no_tags:
+        raise ConfigError("--tag and --no-tags exclude each other")
+    body: dict[str, object] = {}
+    if rename is not None:
+        body["name"] = rename
+    if tags or no_tags:
+        body["tags"] = list(tags)
+    if disabled is not None:
+        body["disabled"] = disabled
+    if expires is not None:
+        age = parse_end(expires)
+        body["expires_at"] = None if age is None else time.time() + age
+    if ephemeral is not None:
+        body["ephemeral_after"] = parse_end(ephemeral)
+    if not body:
+        raise ConfigError("name what is to change: see `wgpy coordinator node edit --help`")
+    with client_of(state_dir) as client:
+        path = ("networks", only_network(client, network), "nodes", name)
+        changed = client.call("PATCH", *path, body=body, if_match="*")
+    print_json(changed) if as_json else click.echo(f"changed {changed['name']}: {_state(changed)}")
+
+
+# --- joins that wait ---
+
+
+@node.command("waiting")
+@click.argument("network", required=False)
+@state_dir_option
+@json_option
+@one_line_errors
+def list_waiting(network: str | None, state_dir: Path | None, as_json: bool) -> None:
+    """Hosts that ask to join and wait for approval."""
+    with client_of(state_dir) as client:
+        found = client.call("GET", "networks", only_network(client, network), "joins")["joins"]
+    if as_json:
+        print_json(found)
+        return
+    now = time.time()
+    rows = [
+        (
+            row["id"][:8],
+            row["name"],
+            row["address"],
+            "code" if row["needs_code"] else f"token {row['token']}",
+            show_age(max(0, now - row["created_at"])),
+            show_age(max(0, row["expires_at"] - now)),
+        )
+        for row in found
+    ]
+    print_table(("ID", "NAME", "FROM", "BY", "SINCE", "FORGOTTEN IN"), rows)
+
+
+def _find_join(client: AdminClient, network: str, wanted: str) -> dict[str, Any]:
+    """The one that waits under this name, or whose id begins so. Raises ConfigError."""
+    found: list[dict[str, Any]] = client.call("GET", "networks", network, "joins")["joins"]
+    meant = [row for row in found if row["id"] == wanted]
+    meant = meant or [row for row in found if row["name"] == wanted or row["id"].startswith(wanted)]
+    if len(meant) == 1:
+        return meant[0]
+    shown = ", ".join(f"{row['name']} ({row['id'][:8]})" for row in meant or found) or "nobody"
+    how = "several hosts that wait are meant by" if meant else "no host that waits is called"
+    raise ConfigError(f"{how} {wanted!r}: waiting for approval {'are' if meant else 'is'} {shown}")
+
+
+@node.command("approve")
+@click.argument("host", metavar="HOST")
+@click.option("--network", help="Which network's; not needed when there is one.")
+@click.option("--code", help="What the host's screen shows, for one without a token. Asked for if need be.")
+@state_dir_option
+@json_option
+@one_line_errors
+def approve(host: str, network: str | None, code: str | None, state_dir: Path | None, as_json: bool) -> None:
+    """Let a host in that waits, by its name or the start of its id."""
+    with client_of(state_dir) as client:
+        where = only_network(client, network)
+        row = _find_join(client, where, host)
+        if row["needs_code"] and code is None:
+            code = click.prompt(f"The code that {row['name']} shows on its own screen", err=True)
+        path = ("networks", where, "joins", row["id"], "approve")
+        node = client.call("POST", *path, body={"code": code})
+    addresses = " and ".join(node["addresses"])
+    print_json(node) if as_json else click.echo(f"{node['name']} is in, as {addresses}")
+
+
+@node.command("refuse")
+@click.argument("host", metavar="HOST")
+@click.option("--network", help="Which network's; not needed when there is one.")
+@state_dir_option
+@json_option
+@one_line_errors
+def refuse(host: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
+    """Keep a host out that waits, by its name or the start of its id."""
+    with client_of(state_dir) as client:
+        where = only_network(client, network)
+        row = _find_join(client, where, host)
+        gone = client.call("POST", "networks", where, "joins", row["id"], "refuse")
+    print_json(gone) if as_json else click.echo(f"refused {gone['name']} from {gone['address']}")
 
 
 @node.command("remove")

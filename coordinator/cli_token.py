@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
+from coordinator.ages import parse_age, show_age
 from coordinator.command import (
     client_of,
     json_option,
@@ -16,7 +18,6 @@ from coordinator.command import (
     print_table,
     state_dir_option,
 )
-from wgpy.errors import ConfigError
 
 
 @click.group()
@@ -24,32 +25,43 @@ def token() -> None:
     """Hand out tokens, with which hosts join."""
 
 
-def _parse_age(text: str) -> int:
-    """Seconds in 30m, 24h, 7d or 90 (seconds). Raises ConfigError."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
-    if number.isascii() and number.isdigit() and len(number) < 10 and int(number) > 0:
-        return int(number) * units[unit]
-    raise ConfigError(f"a time is a number and s, m, h, d or w, such as 24h; got {text!r}")
-
-
-def _shown_age(seconds: float) -> str:
-    for unit, name in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= 2 * unit or seconds == unit:
-            return f"{seconds / unit:.0f}{name}"
-    return f"{seconds:.0f}s"
-
-
 @token.command("create")
 @click.argument("network", required=False)
 @click.option("--uses", type=click.IntRange(min=0), default=1, show_default=True, help="0: no limit.")
 @click.option("--expires", default="24h", show_default=True, metavar="TIME", help="30m, 24h, 7d …")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Of the nodes; may be repeated.")
+@click.option("--name", "node_name", help="What its one node is called, whatever it asks for.")
+@click.option("--address", "addresses", multiple=True, metavar="ADDR", help="What its one node gets.")
+@click.option("--ephemeral", metavar="TIME", help="Remove its nodes when they were offline for that long.")
+@click.option(
+    "--approval/--no-approval", default=None, help="Whether its joins wait. Default: as the network."
+)
 @state_dir_option
 @json_option
 @one_line_errors
-def create_token(network: str | None, uses: int, expires: str, state_dir: Path | None, as_json: bool) -> None:
+def create_token(
+    *,
+    network: str | None,
+    uses: int,
+    expires: str,
+    tags: tuple[str, ...],
+    node_name: str | None,
+    addresses: tuple[str, ...],
+    ephemeral: str | None,
+    approval: bool | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> None:
     """Make a token and print it, alone, on standard output. It is shown this once."""
-    body: dict[str, object] = {"uses": uses, "expires_in": _parse_age(expires)}
+    body: dict[str, object] = {
+        "uses": uses,
+        "expires_in": parse_age(expires),
+        "tags": list(tags),
+        "node_name": node_name,
+        "node_addresses": list(addresses),
+        "ephemeral_after": None if ephemeral is None else parse_age(ephemeral),
+        "approval": approval,
+    }
     with client_of(state_dir) as client:
         made = client.call("POST", "networks", only_network(client, network), "tokens", body=body)
     if as_json:
@@ -76,9 +88,22 @@ def list_tokens(network: str | None, state_dir: Path | None, as_json: bool) -> N
     now = time.time()
     rows = []
     for row in found:
-        left = _shown_age(row["expires_at"] - now) if row["expires_at"] > now else "-"
-        rows.append((row["id"], row["state"], f"{row['uses']}/{row['uses_allowed'] or '∞'}", left))
-    print_table(("ID", "STATE", "USES", "EXPIRES IN"), rows)
+        left = show_age(row["expires_at"] - now) if row["expires_at"] > now else "-"
+        uses = f"{row['uses']}/{row['uses_allowed'] or '∞'}"
+        rows.append((row["id"], row["state"], uses, left, _shown_terms(row)))
+    print_table(("ID", "STATE", "USES", "EXPIRES IN", "NODES"), rows)
+
+
+def _shown_terms(row: dict[str, Any]) -> str:
+    """What its nodes are, in a few words."""
+    words = [*row["tags"], *row["node_addresses"]]
+    if row["node_name"] is not None:
+        words.insert(0, row["node_name"])
+    if row["ephemeral_after"] is not None:
+        words.append(f"gone after {show_age(row['ephemeral_after'])} offline")
+    if row["approval"] is not None:
+        words.append("waits for approval" if row["approval"] else "at once")
+    return ", ".join(words)
 
 
 @token.command("revoke")

@@ -109,6 +109,7 @@ class AdminClient:
         method: str,
         *path: str,
         body: dict[str, object] | None = None,
+        if_match: str | None = None,
         query: Mapping[str, str | int | None] = {},
     ) -> Any:
         """One request below /v1/admin; `path` are its parts → the JSON of the answer.
@@ -116,6 +117,8 @@ class AdminClient:
         Raises CoordinatorError with what the coordinator says, when it refuses.
         """
         headers = {"Content-Type": "application/json"}
+        if if_match is not None:
+            headers["If-Match"] = if_match
         data = None if body is None else json.dumps(body).encode()
         try:
             response = self._ask(method, _target(path, query), data, headers)

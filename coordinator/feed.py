@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from coordinator.netmap import Changes, Member, Snapshot, Step
+from coordinator.policy import Policy, Tags
 from wgpy.mesh.encoding import encode_json
 from wgpy.mesh.frames import KeepaliveFrame
 from wgpy.mesh.netmap import encode_map_hash, network_hash, peer_hash, self_hash
@@ -20,9 +21,48 @@ from wgpy.mesh.netmap import encode_map_hash, network_hash, peer_hash, self_hash
 REMEMBERED_NODES: Final = 10_000
 """Ids of changed nodes that are kept in memory; who has to catch up further asks the database's log."""
 
+REMEMBERED_POLICIES: Final = 64
+"""Changes of who sees whom that streams get as a difference; who has to catch up further gets a whole map."""
+
+
+class _Group:
+    """The nodes with the same tags that are in maps. `hashes` is the sum of their shares of a map hash,
+    `seen_hashes` that of all groups in `sees`."""
+
+    __slots__ = ("hashes", "ids", "seen_hashes", "sees", "tags")
+
+    def __init__(self, tags: Tags) -> None:
+        self.tags = tags
+        self.ids: set[str] = set()
+        self.hashes = 0
+        self.sees: set[_Group] = set()
+        self.seen_hashes = 0
+
+
+class _Policies:
+    """Which policy held at which revision, as far back as is remembered."""
+
+    def __init__(self, revision: int, policy: Policy) -> None:
+        self._held: deque[tuple[int, int, Policy]] = deque(
+            [(revision, revision, policy)], REMEMBERED_POLICIES
+        )
+
+    def change(self, after: int, at: int, policy: Policy) -> None:
+        """It changed somewhere in (after, at]."""
+        self._held.append((after, at, policy))
+
+    def at(self, revision: int) -> Policy | None:
+        """None: not known any more, or only roughly."""
+        for after, at, policy in reversed(self._held):
+            if revision >= at:
+                return policy
+            if revision > after:
+                return None
+        return None
+
 
 class NetworkView:
-    """A network at `revision`, moved on by `apply`. A member that has no record is seen by nobody and sees
+    """A network at `revision`, moved on by `apply`. A member that is not in maps is seen by nobody and sees
     nobody.
     """
 
@@ -30,39 +70,54 @@ class NetworkView:
         self.epoch = epoch
         self.revision = snapshot.revision
         self.network = snapshot.network
+        self.notices = snapshot.notices
         self.members: dict[str, Member] = {}
+        self._policy = snapshot.policy
+        self._policies = _Policies(snapshot.revision, snapshot.policy)
         self._network_line = encode_json(snapshot.network.to_json())
         self._network_hash = network_hash(snapshot.network)
         self._lines: dict[str, bytes] = {}
+        self._groups: dict[Tags, _Group] = {}
+        self._group_of: dict[str, _Group] = {}
         self._peer_hashes: dict[str, int] = {}
         self._self_hashes: dict[str, int] = {}
-        self._sum = 0
         self._recent: deque[Changes] = deque()
         self._recent_nodes = 0
         for member in snapshot.members.values():
             self._set_member(member.id, member)
 
     def is_visible(self, node_id: str) -> bool:
-        """Whether it is in the maps of others."""
-        return node_id in self._lines
+        """Whether it is in maps at all."""
+        return node_id in self._group_of
+
+    def sees(self, node_id: str, other_id: str) -> bool:
+        """Whether these two are in each other's maps."""
+        mine, other = self._group_of.get(node_id), self._group_of.get(other_id)
+        return mine is not None and other is not None and node_id != other_id and other in mine.sees
 
     def apply(self, step: Step) -> None:
         """Go on to `step.changes.revision`. Raises ValueError when the step does not begin where we stand."""
         changes = step.changes
         if changes.since != self.revision or not changes.complete:
             raise ValueError(f"a step from {changes.since} does not lead on from {self.revision}")
+        self.notices = step.notices
         if step.network != self.network:
             self.network = step.network
             self._network_line = encode_json(step.network.to_json())
             self._network_hash = network_hash(step.network)
         for node_id, member in step.members.items():
             self._set_member(node_id, member)
+        if step.policy != self._policy:
+            self._policy = step.policy
+            self._policies.change(changes.since, changes.revision, step.policy)
+            for group in self._groups.values():
+                self._introduce(group)
         self.revision = changes.revision
         if changes.revision > changes.since:
             self._remember(changes)
 
     def _set_member(self, node_id: str, member: Member | None) -> None:
-        self._sum -= self._peer_hashes.pop(node_id, 0)
+        self._leave_group(node_id)
         self._self_hashes.pop(node_id, None)
         self._lines.pop(node_id, None)
         if member is None:
@@ -72,8 +127,44 @@ class NetworkView:
         node = member.node
         if node is not None:
             self._lines[node_id] = encode_json(node.to_json())
-            self._peer_hashes[node_id] = peer_hash(node)
-            self._sum += self._peer_hashes[node_id]
+            if member.is_in_maps:
+                self._join_group(member, peer_hash(node))
+
+    def _join_group(self, member: Member, share: int) -> None:
+        group = self._groups.get(member.tags)
+        if group is None:
+            group = self._groups[member.tags] = _Group(member.tags)
+            self._introduce(group)
+        self._group_of[member.id] = group
+        self._peer_hashes[member.id] = share
+        group.ids.add(member.id)
+        self._add_share(group, share)
+
+    def _leave_group(self, node_id: str) -> None:
+        group = self._group_of.pop(node_id, None)
+        if group is None:
+            return
+        self._add_share(group, -self._peer_hashes.pop(node_id))
+        group.ids.discard(node_id)
+        if not group.ids:
+            del self._groups[group.tags]
+            for other in group.sees - {group}:
+                other.sees.discard(group)
+
+    def _add_share(self, group: _Group, share: int) -> None:
+        group.hashes += share
+        for other in group.sees:
+            other.seen_hashes += share
+
+    def _introduce(self, group: _Group) -> None:
+        """Who sees this group, and whom it sees, by the policy of now."""
+        others = self._groups.values()
+        group.sees = {other for other in others if self._policy.allows(group.tags, other.tags)}
+        group.seen_hashes = sum(other.hashes for other in group.sees)
+        for other in others:
+            if other is not group and (group in other.sees) != (other in group.sees):
+                other.sees ^= {group}
+                other.seen_hashes += group.hashes if group in other.sees else -group.hashes
 
     def _remember(self, changes: Changes) -> None:
         self._recent.append(changes)
@@ -100,17 +191,16 @@ class NetworkView:
         own = self._self_hashes.get(node_id)
         if own is None:
             own = self._self_hashes[node_id] = self_hash(node)
-        return encode_map_hash(self._network_hash + own + self._sum - self._peer_hashes[node_id])
+        group = self._group_of.get(node_id)
+        if group is None:
+            return encode_map_hash(self._network_hash + own)
+        seen = group.seen_hashes - (self._peer_hashes[node_id] if group in group.sees else 0)
+        return encode_map_hash(self._network_hash + own + seen)
 
     def full_for(self, node_id: str) -> bytes:
         """The whole map as a line. Raises KeyError for who is no member."""
         own = self._lines.get(node_id)
-        peers = b""
-        if own is not None:
-            others = (
-                b'"%s":%s' % (id_.encode(), line) for id_, line in self._lines.items() if id_ != node_id
-            )
-            peers = b",".join(others)
+        peers = b",".join(b'"%s":%s' % (id_.encode(), self._lines[id_]) for id_ in self.visible_to(node_id))
         return (
             b'{"kind":"full","epoch":"%s","to":%d,"hash":"%s","map":{"network":%s,"self":%s,"peers":{%s}}}\n'
             % (
@@ -129,22 +219,36 @@ class NetworkView:
         Raises KeyError for who is no member.
         """
         member = self.members[node_id]
-        if changes is None or changes.revision != self.revision or not changes.complete or changes.visibility:
+        if changes is None or changes.revision != self.revision or not changes.complete:
             return self.full_for(node_id)
-        if member.record is not None and (member.visible_from is None or member.visible_from > changes.since):
-            return self.full_for(node_id)  # it saw nobody before it signed
-        if len(changes.nodes) > len(self.members):
+        if _is_regrouped(member, changes.since) or len(changes.nodes) > len(self.members):
             return self.full_for(node_id)
-        return self._delta(member, changes)
+        before = self._policies.at(changes.since) if changes.visibility else self._policy
+        return self.full_for(node_id) if before is None else self._delta(member, changes, before)
 
-    def _delta(self, member: Member, changes: Changes) -> bytes:
-        others = changes.nodes - {member.id} if member.record is not None else frozenset()
-        removed = sorted(id_ for id_ in others if id_ not in self._lines)
+    def sees_others(self, node_id: str, changes: Changes | None) -> bool:
+        """Whether it may see nodes after the changes that were there before, unseen: whose presence it does
+        not know. Raises KeyError for who is no member.
+        """
+        return changes is None or changes.visibility or _is_regrouped(self.members[node_id], changes.since)
+
+    def _delta(self, member: Member, changes: Changes, before: Policy) -> bytes:
+        group = self._group_of.get(member.id)
+        seen: set[str] = set()
+        removed: set[str] = set()
+        if group is not None:
+            for id_ in changes.nodes - {member.id}:
+                (seen if self.sees(member.id, id_) else removed).add(id_)
+            if before != self._policy:
+                for other in self._groups.values():
+                    sees, saw = other in group.sees, before.allows(group.tags, other.tags)
+                    if sees != saw:
+                        (seen if sees else removed).update(other.ids - changes.nodes - {member.id})
         parts = [
             b'{"kind":"delta","epoch":"%s","from":%d' % (self.epoch.encode(), changes.since),
             b'"to":%d,"hash":"%s"' % (self.revision, self.hash_for(member.id).encode()),
-            b'"removed":[%s]' % b",".join(b'"%s"' % id_.encode() for id_ in removed),
-            b'"nodes":[%s]' % b",".join(self._lines[id_] for id_ in sorted(others) if id_ in self._lines),
+            b'"removed":[%s]' % b",".join(b'"%s"' % id_.encode() for id_ in sorted(removed)),
+            b'"nodes":[%s]' % b",".join(self._lines[id_] for id_ in sorted(seen)),
         ]
         if changes.network:
             parts.append(b'"network":%s' % self._network_line)
@@ -158,5 +262,13 @@ class NetworkView:
         return encode_json(frame.to_json()) + b"\n"
 
     def visible_to(self, node_id: str) -> Iterable[str]:
-        """The peers of a member: everyone else, once it has signed its own record."""
-        return (id_ for id_ in self._lines if id_ != node_id) if node_id in self._lines else ()
+        """The peers of a member."""
+        group = self._group_of.get(node_id)
+        if group is None:
+            return ()
+        return (id_ for other in group.sees for id_ in other.ids if id_ != node_id)
+
+
+def _is_regrouped(member: Member, since: int) -> bool:
+    """Whether it sees others than at `since` for a reason of its own: only a whole map says whom."""
+    return member.record is not None and (member.visible_from is None or member.visible_from > since)

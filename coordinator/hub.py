@@ -89,7 +89,7 @@ class Channel:
     @property
     def state(self) -> tuple[int, int, int]:
         """Changes with everything that an admin might see: map, presence, tunnels."""
-        return self.view.revision, self.lane.version, self.board.version
+        return self.view.revision + self.view.notices, self.lane.version, self.board.version
 
 
 class Listener:
@@ -355,7 +355,6 @@ class Hub:
             self._channels.pop(channel.network_id, None)
             return
         if step.changes.complete and step.changes.revision >= channel.view.revision:
-            hidden = [id_ for id_ in step.members if not channel.view.is_visible(id_)]
             channel.view.apply(step)
         else:  # the log was trimmed under us, or the database is an older one than before
             snapshot = await self._store.read(read_snapshot, channel.network_id)
@@ -363,14 +362,13 @@ class Hub:
                 channel.gone = True
                 self._channels.pop(channel.network_id, None)
                 return
-            hidden = [id_ for id_ in snapshot.members if not channel.view.is_visible(id_)]
             channel.view = NetworkView(self.epoch, snapshot)
         for node_id, member in step.members.items():
             if member is None:
                 channel.lane.forget(node_id)
                 channel.board.forget(node_id)
-        for node_id in hidden:
-            if channel.view.is_visible(node_id):
+        for node_id in step.members:
+            if channel.view.is_visible(node_id):  # perhaps to others than before
                 channel.lane.touch(node_id)
 
     async def _changes_since(self, channel: Channel, since: Since | None) -> Changes | None:
@@ -525,13 +523,16 @@ class Hub:
         lines = []
         view, lane = channel.view, channel.lane
         if watcher.revision != view.revision:
-            since = watcher.revision
-            lines.append(view.line_for(node_id, None if since is None else view.recall(since)))
+            changes = None if watcher.revision is None else view.recall(watcher.revision)
+            lines.append(view.line_for(node_id, changes))
             watcher.revision = view.revision
+            if view.sees_others(node_id, changes):
+                lines.append(presence_line(lane.complete(view.visible_to(node_id))))
+                watcher.presence_version = lane.version
         if watcher.presence_version < lane.version:
-            frame = lane.since(watcher.presence_version, lambda id_: id_ != node_id and view.is_visible(id_))
+            frame = lane.since(watcher.presence_version, lambda id_: view.sees(node_id, id_))
             watcher.presence_version = lane.version
-            if frame.nodes and view.is_visible(node_id):
+            if frame.nodes:
                 lines.append(presence_line(frame))
         if watcher.report_every != channel.report_every:
             watcher.report_every = channel.report_every

@@ -6,9 +6,9 @@ Whatever the feed sends in steps must lead to exactly this: the tests hold it to
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from coordinator.policy import visible
+from coordinator.policy import Policy, Tags, visible
 from wgpy.mesh.netmap import Map, Network, Node
 from wgpy.mesh.record import Record
 
@@ -17,7 +17,9 @@ from wgpy.mesh.record import Record
 class Member:
     """A node's row, as far as maps and sessions need it.
 
-    `record` is None until it has signed one; `visible_from` is the revision at which it first did.
+    `record` is None until it has signed one; `visible_from` is the last revision at which its view of all
+    others changed: it first signed, has other tags, or was kept out or let in. `is_disabled`: kept out of all
+    maps, because an admin said so or its time is over.
     """
 
     id: str
@@ -25,20 +27,31 @@ class Member:
     key_epoch: int
     record: Record | None
     visible_from: int | None
+    tags: Tags = frozenset()
+    is_disabled: bool = False
+
+    @property
+    def is_in_maps(self) -> bool:
+        """Whether others may see it, and it them."""
+        return self.record is not None and not self.is_disabled
 
     @property
     def node(self) -> Node | None:
-        """Its entry in maps."""
-        return None if self.record is None else Node(self.id, self.name, self.record)
+        """Its entry in maps. One that is disabled finds that said in its own."""
+        if self.record is None:
+            return None
+        return Node(self.id, self.name, self.record, {"disabled": True} if self.is_disabled else {})
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The rows of one network at one revision."""
+    """The rows of one network at one revision. `notices` counts what no map shows."""
 
     revision: int
     network: Network
     members: Mapping[str, Member]
+    policy: Policy = field(default_factory=Policy)
+    notices: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,8 @@ class Step:
     changes: Changes
     network: Network
     members: Mapping[str, Member | None]
+    policy: Policy = field(default_factory=Policy)
+    notices: int = 0
 
     @property
     def revision(self) -> int:
@@ -88,7 +103,8 @@ def map_for(snapshot: Snapshot, node_id: str) -> Map:
     A node that has not signed its record sees nobody and is seen by nobody, and `self` is null.
     """
     member = snapshot.members[node_id]
-    peers = {other.id: other.node for other in snapshot.members.values() if visible(member, other)}
+    others = snapshot.members.values()
+    peers = {other.id: other.node for other in others if visible(snapshot.policy, member, other)}
     return Map.of(
         snapshot.network, member.node, {id_: node for id_, node in peers.items() if node is not None}
     )

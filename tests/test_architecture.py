@@ -40,6 +40,7 @@ PURE = [
     "wgpy/addresses.py",
     "wgpy/errors.py",
     "coordinator/addresses.py",
+    "coordinator/ages.py",
     "coordinator/auth.py",
     "coordinator/feed.py",
     "coordinator/names.py",
@@ -47,6 +48,7 @@ PURE = [
     "coordinator/policy.py",
     "coordinator/presence.py",
     "coordinator/ratelimit.py",
+    "coordinator/settings.py",
     "coordinator/tunnels.py",
 ]
 """No I/O, no clock, no randomness of their own: time and chance are handed in."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from anyio import to_thread
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 from starlette.types import ASGIApp
 
@@ -13,25 +15,73 @@ from coordinator.api.call import Call
 from coordinator.api.events import EventStream
 from coordinator.api.table import Endpoint, Needs, Subject
 from coordinator.errors import Refusal
+from coordinator.host_ranges import host_ranges
+from coordinator.policy import Policy
 from coordinator.rights import Right
+from coordinator.settings import MAX_DESCRIPTION
 from coordinator.store import networks
 from wgpy.addresses import parse_prefix
 from wgpy.mesh.encoding import JsonObject
 from wgpy.mesh.netmap import MAX_MTU, MIN_MTU
 
+Mtu = Annotated[int, msgspec.Meta(ge=MIN_MTU, le=MAX_MTU)]
+Keepalive = Annotated[int, msgspec.Meta(ge=0, le=65535, description="seconds; 0: none")]
+ListenPort = Annotated[
+    int, msgspec.Meta(ge=0, le=65535, description="UDP port of nodes without a choice of their own; 0: any")
+]
+Suffix = Annotated[str, msgspec.Meta(max_length=253, description="DNS suffix of the nodes' names")]
+Description = Annotated[str, msgspec.Meta(max_length=MAX_DESCRIPTION)]
+RotateAfter = Annotated[
+    int, msgspec.Meta(ge=0, description="age in seconds at which nodes renew their WireGuard key; 0: never")
+]
+Pair = Annotated[list[str], msgspec.Meta(min_length=2, max_length=2)]
+Visibility = Annotated[
+    list[Pair] | None,
+    msgspec.Meta(description="pairs of tags whose nodes see each other, `*` for any node; null: all see all"),
+]
 
-class NewNetwork(msgspec.Struct):
-    """Without ranges, an unused private one of each family."""
+
+class NetworkEdit(msgspec.Struct):
+    """What is left out stays. `keyless`: hosts may ask to join without a token. `approval`: joins wait,
+    unless their token says otherwise.
+    """
+
+    description: Description | UnsetType = UNSET
+    mtu: Mtu | UnsetType = UNSET
+    keepalive: Keepalive | UnsetType = UNSET
+    listen_port: ListenPort | UnsetType = UNSET
+    suffix: Suffix | UnsetType = UNSET
+    keyless: bool | UnsetType = UNSET
+    approval: bool | UnsetType = UNSET
+    rotate_after: RotateAfter | UnsetType = UNSET
+    visibility: Visibility | UnsetType = UNSET
+
+    def changes(self) -> dict[str, Any]:
+        """By the names of `NetworkSettings`. Raises ConfigError."""
+        found = {name: getattr(self, name) for name in NetworkEdit.__struct_fields__}
+        found = {name: value for name, value in found.items() if value is not UNSET}
+        if "visibility" in found:
+            found["visibility"] = Policy.of(found["visibility"])
+        return found
+
+
+class NewNetwork(NetworkEdit, kw_only=True):
+    """Without ranges, an unused private one of each family; null is as left out."""
 
     name: str
     ranges: Annotated[list[str], msgspec.Meta(max_length=MAX_RANGES)] | None = None
-    mtu: Annotated[int, msgspec.Meta(ge=MIN_MTU, le=MAX_MTU)] | None = None
-    keepalive: Annotated[int, msgspec.Meta(ge=0, le=65535, description="seconds; 0: none")] | None = None
+    mtu: Mtu | UnsetType | None = UNSET  # type: ignore[assignment]
+    keepalive: Keepalive | UnsetType | None = UNSET  # type: ignore[assignment]
 
 
 def _network_json(row: networks.NetworkRow) -> JsonObject:
-    value = row.network.to_json()
-    return value | {"revision": row.revision, "nodes": row.nodes, "created_at": row.created_at}
+    return _settled(row) | {
+        "revision": row.revision, "nodes": row.nodes, "waiting": row.waiting, "created_at": row.created_at,
+    }  # fmt: skip
+
+
+def _settled(row: networks.NetworkRow) -> JsonObject:
+    return row.network.to_json() | row.settings.to_json()
 
 
 # --- what is audited: the same, without what moves by itself ---
@@ -39,7 +89,7 @@ def _network_json(row: networks.NetworkRow) -> JsonObject:
 
 def _read_network(connection: Connection, _network_id: str, wanted: str) -> JsonObject | None:
     try:
-        return networks.find_network(connection, wanted).network.to_json()
+        return _settled(networks.find_network(connection, wanted))
     except Refusal:
         return None
 
@@ -55,13 +105,15 @@ async def list_networks(call: Call[None]) -> JsonObject:
 
 async def create_network(call: Call[NewNetwork]) -> object:
     body = call.body
-    wish = networks.NetworkWish(
-        name=body.name,
-        ranges=tuple(parse_prefix(text) for text in body.ranges or ()),
-        mtu=networks.DEFAULT_MTU if body.mtu is None else body.mtu,
-        keepalive=networks.DEFAULT_KEEPALIVE if body.keepalive is None else body.keepalive,
-    )
-    return await call.create(_network_json, networks.create_network, wish, call.context.rng, call.now)
+    settings = {name: value for name, value in body.changes().items() if value is not None}
+    wish = networks.NetworkWish(body.name, tuple(map(parse_prefix, body.ranges or ())), settings)
+    taken = await to_thread.run_sync(host_ranges)
+    return await call.create(_network_json, networks.create_network, wish, call.context.rng, call.now, taken)
+
+
+async def edit_network(call: Call[NetworkEdit]) -> JsonObject:
+    changes = call.body.changes()
+    return _network_json(await call.change(networks.edit_network, call.network_id, changes, call.now))
 
 
 async def show_network(call: Call[None]) -> JsonObject:
@@ -92,9 +144,13 @@ ENDPOINTS: Final = (
     Endpoint(
         "POST", _ALL, create_network, Needs.ADMIN, "network.create", "Make a network",
         takes=NewNetwork, status=201, subject=Subject(_read_network, made=_network_id),
-        codes=("name_in_use",),
+        codes=("name_in_use", "range_in_use"),
     ),
     Endpoint("GET", _ONE, show_network, Needs.READ, "network.show", "A network", subject=_NETWORK),
+    Endpoint(
+        "PATCH", _ONE, edit_network, Needs.ADMIN, "network.edit", "Change its settings: nodes follow at once",
+        takes=NetworkEdit, subject=_NETWORK,
+    ),
     Endpoint(
         "DELETE", _ONE, delete_network, Needs.ADMIN, "network.delete", "Delete it: its nodes forget it",
         subject=_NETWORK, codes=("not_found",),

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from coordinator.api.context import context_of
+from coordinator.api.context import Context, context_of
 from coordinator.api.edge import (
     RemovedNode,
     answer,
@@ -19,10 +19,14 @@ from coordinator.api.stream import FrameStream, LastWord
 from coordinator.auth import BEARER_AGE, Bearer
 from coordinator.errors import Refusal
 from coordinator.presence import Report, presence_line, usable_endpoints
-from coordinator.store import nodes
-from coordinator.store.networks import read_network_by_id
+from coordinator.ratelimit import source_key
+from coordinator.store import admission, joins, nodes
+from coordinator.store.joins import JoinRow, Source
+from coordinator.store.networks import read_standing
+from coordinator.store.nodes import NodeRow
 from wgpy.mesh.encoding import encode_json
 from wgpy.mesh.frames import PresenceFrame, Since
+from wgpy.mesh.keyless import CommitAnswer, CommitRequest, OpenRequest, Waiting
 from wgpy.mesh.record import Record
 from wgpy.mesh.wire import (
     WIRE_VERSION,
@@ -33,6 +37,9 @@ from wgpy.mesh.wire import (
     Session,
     SessionRequest,
 )
+
+WAITING_POLL = 2
+"""Seconds after which a host whose join waits asks again."""
 
 
 def _check_wire(version: int) -> None:
@@ -61,12 +68,45 @@ async def join(request: Request) -> Response:
     asked = JoinRequest.from_json(await read_body(request))
     _check_wire(asked.wire)
     context.sessions.check_join(asked, context.identity.hash, context.identity.leaf_hashes_seen(), now)
-    wish = nodes.JoinWish(asked.token, asked.name, asked.machine_key, asked.wireguard_key, asked.capabilities)
-    node = await context.store.write(nodes.join, wish, context.rng, now)
-    found = await context.store.read(read_network_by_id, node.network_id)
-    if found is None:
+    wish = admission.JoinWish(
+        asked.token, asked.name, asked.machine_key, asked.wireguard_key, asked.capabilities,
+        str(observed_address(request) or ""),
+    )  # fmt: skip
+    return await _answer_join(context, await context.store.write(admission.join, wish, context.rng, now), now)
+
+
+async def _answer_join(context: Context, found: NodeRow | JoinRow, now: float) -> Response:
+    """What it has become, or that it waits."""
+    if isinstance(found, JoinRow):
+        left = max(1, int(found.expires_at - now))
+        return answer(Waiting(found.id, left, WAITING_POLL).to_json(), 202)
+    standing = await context.store.read(read_standing, found.network_id)
+    if standing is None:
         raise Refusal("token_unknown", "the network was deleted at this moment")
-    return answer(Membership(found[0], node.id, node.name, node.addresses).to_json())
+    return answer(Membership(standing.network, found.id, found.name, found.addresses).to_json())
+
+
+async def commit_join(request: Request) -> Response:
+    limit_stranger(request)
+    context = context_of(request)
+    asked = CommitRequest.from_json(await read_body(request))
+    _check_wire(asked.wire)
+    address = str(observed_address(request) or "")
+    source = Source(address, source_key(address))
+    made = await context.store.write(
+        joins.commit_join, asked.network, asked.commitment, source, context.rng, context.clock()
+    )
+    return answer(CommitAnswer(made.id, made.nonce).to_json())
+
+
+async def open_join(request: Request) -> Response:
+    limit_stranger(request)
+    context, now = context_of(request), context_of(request).clock()
+    asked, identity = OpenRequest.from_json(await read_body(request)), context.identity
+    _check_wire(asked.wire)
+    leaf = context.sessions.check_join(asked, identity.hash, identity.leaf_hashes_seen(), now)
+    wish = admission.OpenWish(asked, identity.hash, leaf)
+    return await _answer_join(context, await context.store.write(admission.open_join, wish, now), now)
 
 
 async def session(request: Request) -> Response:
@@ -147,5 +187,6 @@ async def leave(request: Request) -> Response:
     except RemovedNode as removed:
         return answer(removed.frame.to_json())
     context = context_of(request)
-    await context.store.write(nodes.remove_node, node.network_id, node.id, context.clock())
+    address = str(observed_address(request) or "")
+    await context.store.write(nodes.leave, node, address, context.clock())
     return answer(context.identity.removed_frame(node.network_id, node.id).to_json())

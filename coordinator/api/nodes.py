@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
+import msgspec
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from coordinator.api.call import Call
 from coordinator.api.table import Endpoint, Needs, Subject
 from coordinator.errors import Refusal
+from coordinator.names import MAX_LABEL, MAX_TAGS
 from coordinator.presence import PresenceLane
 from coordinator.store import nodes
+from coordinator.store.tokens import MAX_EPHEMERAL, MIN_EPHEMERAL
 from wgpy.mesh.encoding import JsonObject
 
 
-def _node_json(row: nodes.NodeRow, lane: PresenceLane) -> JsonObject:
-    return {
-        "id": row.id,
-        "name": row.name,
-        "addresses": [str(address.network_address) for address in row.addresses],
-        "wireguard_key": str(row.wireguard_key),
+class NodeEdit(msgspec.Struct):
+    """What is left out stays. `disabled`: kept out of all maps. `expires_at`: the same from then on, Unix
+    time; `ephemeral_after`: removed after that many seconds offline; null: neither.
+    """
+
+    name: Annotated[str, msgspec.Meta(max_length=MAX_LABEL)] | UnsetType = UNSET
+    tags: Annotated[list[str], msgspec.Meta(max_length=MAX_TAGS)] | UnsetType = UNSET
+    disabled: bool | UnsetType = UNSET
+    expires_at: Annotated[float, msgspec.Meta(ge=0, le=100000000000.0)] | UnsetType | None = UNSET
+    ephemeral_after: Annotated[int, msgspec.Meta(ge=MIN_EPHEMERAL, le=MAX_EPHEMERAL)] | UnsetType | None = (
+        UNSET
+    )
+
+
+def node_shown(row: nodes.NodeRow, lane: PresenceLane) -> JsonObject:
+    """A node as the API shows it."""
+    return nodes.node_json(row) | {
         "machine_key": str(row.machine_key),
         "joined_at": row.joined_at,
         "seq": None if row.record is None else row.record.seq,
@@ -27,16 +42,11 @@ def _node_json(row: nodes.NodeRow, lane: PresenceLane) -> JsonObject:
     }
 
 
-# --- what is audited: the same, without what moves by itself ---
-
-
 def _read_node(connection: Connection, network_id: str, wanted: str) -> JsonObject | None:
     try:
-        row = nodes.find_node_named(connection, network_id, wanted)
+        return nodes.node_json(nodes.find_node_named(connection, network_id, wanted))
     except Refusal:
         return None
-    found = [str(address.network_address) for address in row.addresses]
-    return {"id": row.id, "name": row.name, "addresses": found, "wireguard_key": str(row.wireguard_key)}
 
 
 _NODE: Final = Subject(_read_node, "node")
@@ -45,12 +55,20 @@ _NODE: Final = Subject(_read_node, "node")
 async def list_nodes(call: Call[None]) -> JsonObject:
     rows = await call.read(nodes.list_nodes, call.network_id)
     lane = await call.context.hub.presence_of(call.network_id)
-    return {"nodes": [_node_json(row, lane) for row in rows]}
+    return {"nodes": [node_shown(row, lane) for row in rows]}
 
 
 async def show_node(call: Call[None]) -> JsonObject:
     row = await call.read(nodes.find_node_named, call.network_id, call.path("node"))
-    return _node_json(row, await call.context.hub.presence_of(call.network_id))
+    return node_shown(row, await call.context.hub.presence_of(call.network_id))
+
+
+async def edit_node(call: Call[NodeEdit]) -> JsonObject:
+    body = call.body
+    found = {name: getattr(body, name) for name in NodeEdit.__struct_fields__}
+    edit = nodes.NodeEdit({name: value for name, value in found.items() if value is not UNSET})
+    row = await call.change(nodes.edit_node, call.network_id, call.path("node"), edit, call.now)
+    return node_shown(row, await call.context.hub.presence_of(call.network_id))
 
 
 async def remove_node(call: Call[None]) -> JsonObject:
@@ -65,6 +83,10 @@ _ONE: Final = _ALL + "/{node}"
 ENDPOINTS: Final = (
     Endpoint("GET", _ALL, list_nodes, Needs.READ, "node.list", "Its nodes, with their presence"),
     Endpoint("GET", _ONE, show_node, Needs.READ, "node.show", "A node", subject=_NODE),
+    Endpoint(
+        "PATCH", _ONE, edit_node, Needs.ADMIN, "node.edit", "Rename, tag, disable or enable it",
+        takes=NodeEdit, subject=_NODE, codes=("not_found", "name_in_use"),
+    ),
     Endpoint(
         "DELETE", _ONE, remove_node, Needs.ADMIN, "node.remove", "Remove it",
         subject=_NODE, codes=("not_found",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, Final
 
 import msgspec
@@ -9,17 +10,29 @@ from sqlalchemy import Connection
 
 from coordinator.api.call import Call
 from coordinator.api.table import Endpoint, Needs, Subject
+from coordinator.names import MAX_TAGS
 from coordinator.store import networks, tokens
+from coordinator.store.tokens import MAX_EPHEMERAL, MIN_EPHEMERAL
+from wgpy.addresses import IPAddress
+from wgpy.errors import ConfigError
 from wgpy.mesh.encoding import JsonObject
 from wgpy.mesh.signing import BearerSecret
 from wgpy.mesh.token import Token
 
 
 class NewToken(msgspec.Struct):
-    """`uses` 0: no limit; `expires_in` in seconds."""
+    """`uses` 0: no limit; `expires_in` in seconds. A fixed name or address is for a token with one use.
+    `ephemeral_after`: its nodes are removed after that many seconds offline. `approval` null: as the network
+    says.
+    """
 
     uses: int | None = None
     expires_in: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    tags: Annotated[list[str], msgspec.Meta(max_length=MAX_TAGS)] | None = None
+    node_name: str | None = None
+    node_addresses: Annotated[list[str], msgspec.Meta(max_length=2)] | None = None
+    ephemeral_after: Annotated[int, msgspec.Meta(ge=MIN_EPHEMERAL, le=MAX_EPHEMERAL)] | None = None
+    approval: bool | None = None
 
 
 def _token_json(row: tokens.TokenRow, now: float) -> JsonObject:
@@ -31,7 +44,25 @@ def _token_json(row: tokens.TokenRow, now: float) -> JsonObject:
         "created_at": row.created_at,
         "expires_at": row.expires_at,
         "revoked_at": row.revoked_at,
+        **_terms_json(row),
     }
+
+
+def _terms_json(row: tokens.TokenRow) -> JsonObject:
+    return {
+        "tags": list(row.tags),
+        "node_name": row.node_name,
+        "node_addresses": list(row.node_addresses),
+        "ephemeral_after": row.ephemeral_after,
+        "approval": row.approval,
+    }
+
+
+def _parse_address(text: str) -> IPAddress:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise ConfigError(f"expected an address such as 10.7.0.9; got {text[:64]!r}") from None
 
 
 # --- what is audited: the same, without what moves by itself ---
@@ -42,7 +73,7 @@ def _read_token(connection: Connection, network_id: str, token_id: str) -> JsonO
     if row is None:
         return None
     value = {"id": row.id, "uses_allowed": row.uses_allowed, "expires_at": row.expires_at}
-    return value | {"revoked_at": row.revoked_at}
+    return value | {"revoked_at": row.revoked_at} | _terms_json(row)
 
 
 _TOKEN: Final = Subject(_read_token, "token")
@@ -58,6 +89,11 @@ async def create_token(call: Call[NewToken]) -> object:
     terms = tokens.TokenTerms(
         uses=default.uses if body.uses is None else body.uses,
         expires_in=default.expires_in if body.expires_in is None else body.expires_in,
+        tags=tuple(body.tags or ()),
+        node_name=body.node_name,
+        node_addresses=tuple(map(_parse_address, body.node_addresses or ())),
+        ephemeral_after=body.ephemeral_after,
+        approval=body.approval,
     )
     network = (await call.read(networks.find_network, call.network_id)).network
     secret = BearerSecret(call.context.rng.randbytes(32))
@@ -81,7 +117,7 @@ ENDPOINTS: Final = (
     Endpoint("GET", _ALL, list_tokens, Needs.READ, "token.list", "Its tokens, not their secrets"),
     Endpoint(
         "POST", _ALL, create_token, Needs.ENROL, "token.create", "Make a token; it is shown once",
-        takes=NewToken, status=201, subject=Subject(_read_token),
+        takes=NewToken, status=201, subject=Subject(_read_token), codes=("name_in_use", "address_in_use"),
     ),
     Endpoint(
         "DELETE", _ALL + "/{token}", revoke_token, Needs.ENROL, "token.revoke", "It admits nobody now",

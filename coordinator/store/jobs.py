@@ -11,6 +11,7 @@ class Job(IntEnum):
     """The keys of the advisory locks; "wgpy" in the upper half."""
 
     TIDY = 0x77677079_00000001
+    SWEEP = 0x77677079_00000002
 
 
 def take_job(connection: Connection, job: Job) -> bool:

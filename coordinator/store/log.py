@@ -59,6 +59,13 @@ def record_change(
     return revision
 
 
+def note(connection: Connection, network_id: str) -> None:
+    """Something changed that no map shows: admins who look at the network hear of it, nodes do not."""
+    mine = networks.c.id == network_id
+    connection.execute(update(networks).where(mine).values(notices=networks.c.notices + 1))
+    connection.info[CHANGED].add(network_id)
+
+
 def read_changes(connection: Connection, network_id: str, since: int, revision: int) -> Changes:
     """What was touched in (since, revision]."""
     mine = change_log.c.network_id == network_id

@@ -1,55 +1,72 @@
-"""Networks: made, listed, deleted with everything in them."""
+"""Networks: made, listed, edited, deleted with everything in them."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from coordinator.addresses import RandomSource, complete_ranges
+from coordinator.addresses import RandomSource, Taken, check_ranges, complete_ranges
 from coordinator.errors import Refusal
 from coordinator.names import check_network_name
+from coordinator.policy import Policy
+from coordinator.settings import NetworkSettings
 from coordinator.store import nodes as node_rows
 from coordinator.store.database import CHANGED
-from coordinator.store.log import Kind, lock_network, record_change
-from coordinator.store.tables import addresses, change_log, meta, networks, nodes, tokens
+from coordinator.store.joins import IS_WAITING
+from coordinator.store.log import Kind, lock_network, note, record_change
+from coordinator.store.tables import addresses, change_log, joins, meta, networks, nodes, tokens
 from wgpy.addresses import Prefix
-from wgpy.errors import ConfigError
-from wgpy.mesh.netmap import MAX_MTU, MIN_MTU, Network
-
-DEFAULT_MTU: Final = 1380
-"""Leaves room for a relay's header under a 1500-octet path."""
-DEFAULT_KEEPALIVE: Final = 20
+from wgpy.mesh.netmap import Network
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkWish:
-    """What an admin asks for. `mtu` in octets, `keepalive` in seconds, 0 for none."""
+    """What an admin asks for. `settings` without a suffix: NAME.internal."""
 
     name: str
     ranges: tuple[Prefix, ...] = ()
-    mtu: int = DEFAULT_MTU
-    keepalive: int = DEFAULT_KEEPALIVE
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        """Raises ConfigError."""
-        if not MIN_MTU <= self.mtu <= MAX_MTU:
-            raise ConfigError(f"an MTU is {MIN_MTU} to {MAX_MTU} octets; got {self.mtu}")
-        if not 0 <= self.keepalive <= 65535:
-            raise ConfigError(f"a keepalive is 0 (none) to 65535 seconds; got {self.keepalive}")
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A network's own row. `notices` counts what no map shows."""
+
+    network: Network
+    settings: NetworkSettings
+    revision: int
+    notices: int
+    created_at: float
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkRow:
-    """A network, and how it stands."""
+    """A network, and how it stands: how many nodes it has, and joins that wait."""
 
     network: Network
+    settings: NetworkSettings
     revision: int
     created_at: float
     nodes: int
+    waiting: int
+
+
+def _read_settings(row: Any) -> NetworkSettings:
+    return NetworkSettings(
+        suffix=row.suffix,
+        description=row.description or "",
+        mtu=row.mtu,
+        keepalive=row.keepalive,
+        listen_port=row.listen_port,
+        keyless=row.keyless,
+        approval=row.approval,
+        rotate_after=row.rotate_after,
+        visibility=Policy.of(row.visibility),
+    )
 
 
 def _read_network(row: Any, urls: Sequence[str]) -> Network:
@@ -61,6 +78,8 @@ def _read_network(row: Any, urls: Sequence[str]) -> Network:
         keepalive=row.keepalive,
         suffix=row.suffix,
         urls=tuple(urls),
+        listen_port=row.listen_port,
+        rotate_after=row.rotate_after,
     )
 
 
@@ -68,17 +87,32 @@ def read_urls(connection: Connection) -> tuple[str, ...]:
     return tuple(connection.execute(select(meta.c.urls)).scalar_one())
 
 
-def read_network_by_id(connection: Connection, network_id: str) -> tuple[Network, int] | None:
-    """A network and its revision."""
+def read_standing(connection: Connection, network_id: str) -> Standing | None:
     row = connection.execute(select(networks).where(networks.c.id == network_id)).one_or_none()
-    return None if row is None else (_read_network(row, read_urls(connection)), row.revision)
+    if row is None:
+        return None
+    network = _read_network(row, read_urls(connection))
+    return Standing(network, _read_settings(row), row.revision, row.notices, row.created_at)
 
 
 def list_networks(connection: Connection) -> list[NetworkRow]:
     urls = read_urls(connection)
     count = select(func.count()).where(nodes.c.network_id == networks.c.id).scalar_subquery()
-    rows = connection.execute(select(networks, count.label("nodes")).order_by(networks.c.name))
-    return [NetworkRow(_read_network(row, urls), row.revision, row.created_at, row.nodes) for row in rows]
+    asking = select(func.count()).where(joins.c.network_id == networks.c.id, IS_WAITING).scalar_subquery()
+    rows = connection.execute(
+        select(networks, count.label("nodes"), asking.label("waiting")).order_by(networks.c.name)
+    )
+    return [
+        NetworkRow(
+            _read_network(row, urls),
+            _read_settings(row),
+            row.revision,
+            row.created_at,
+            row.nodes,
+            row.waiting,
+        )
+        for row in rows
+    ]
 
 
 def find_network(connection: Connection, name: str) -> NetworkRow:
@@ -104,27 +138,70 @@ def find_network_id(connection: Connection, name: str, sees: Callable[[str], boo
     raise Refusal("not_found", f"no network has the name {name[:64]!r}: {hint}")
 
 
-def create_network(connection: Connection, wish: NetworkWish, rng: RandomSource, now: float) -> NetworkRow:
-    """Make a network; a family without a range gets one. Raises ConfigError, Refusal `name_in_use`."""
+def create_network(
+    connection: Connection, wish: NetworkWish, rng: RandomSource, now: float, taken: Sequence[Taken] = ()
+) -> NetworkRow:
+    """Make a network; a family without a range gets one. `taken` are ranges of this host's own.
+
+    Raises ConfigError, Refusal `name_in_use`, `range_in_use`.
+    """
     check_network_name(wish.name)
     existing = list_networks(connection)
     if any(row.network.name == wish.name for row in existing):
         raise Refusal("name_in_use", f"a network named {wish.name!r} exists: use it, or take another name")
-    in_use = [prefix for row in existing for prefix in row.network.ranges]
-    network = Network(
-        id=rng.randbytes(16).hex(),
-        name=wish.name,
-        ranges=complete_ranges(wish.ranges, in_use, rng),
-        mtu=wish.mtu,
-        keepalive=wish.keepalive,
-        suffix=f"{wish.name}.internal",
-        urls=read_urls(connection),
+    asked: dict[str, Any] = {"suffix": f"{wish.name}.internal", **wish.settings}
+    settings = NetworkSettings(**asked)
+    check_ranges(wish.ranges)
+    others = [
+        Taken(prefix, f"network {row.network.name}") for row in existing for prefix in row.network.ranges
+    ]
+    for prefix in wish.ranges:
+        for other in (*others, *taken):
+            if prefix.version == other.prefix.version and prefix.overlaps(other.prefix):
+                raise Refusal(
+                    "range_in_use",
+                    f"{prefix} overlaps {other.prefix} of {other.whose}: a host in both could not tell them "
+                    "apart; take another range",
+                )
+    ranges = complete_ranges(wish.ranges, [other.prefix for other in (*others, *taken)], rng)
+    plain = Network(rng.randbytes(16).hex(), wish.name, ranges, 0, 0, "", read_urls(connection))
+    network = settings.in_maps(plain)
+    connection.execute(
+        insert(networks).values(
+            id=network.id,
+            name=network.name,
+            ranges=[str(prefix) for prefix in ranges],
+            revision=0,
+            created_at=now,
+            **settings.to_json(),
+        )
     )
-    values = network.to_json()
-    del values["coordinator"]
-    connection.execute(insert(networks).values(**values, revision=0, created_at=now))
     revision = record_change(connection, network.id, [(Kind.NETWORK, network.id)], now)
-    return NetworkRow(network, revision, now, 0)
+    return NetworkRow(network, settings, revision, now, 0, 0)
+
+
+def edit_network(connection: Connection, name: str, changes: Mapping[str, object], now: float) -> NetworkRow:
+    """Change settings of a network; what is left out stays. Nodes hear of what concerns them.
+
+    Raises ConfigError, Refusal `not_found`.
+    """
+    lock_network(connection, find_network(connection, name).network.id)
+    before = find_network(connection, name)
+    settings = replace(before.settings, **changes)  # type: ignore[arg-type]
+    if settings == before.settings:
+        return before
+    network_id, network = before.network.id, settings.in_maps(before.network)
+    connection.execute(update(networks).where(networks.c.id == network_id).values(**settings.to_json()))
+    logged = []
+    if network != before.network:
+        logged.append((Kind.NETWORK, network_id))
+    if settings.visibility != before.settings.visibility:
+        logged.append((Kind.VISIBILITY, network_id))
+    if logged:
+        record_change(connection, network_id, logged, now)
+    else:
+        note(connection, network_id)
+    return find_network(connection, network_id)
 
 
 def delete_network(connection: Connection, name: str, now: float) -> NetworkRow:
@@ -136,7 +213,7 @@ def delete_network(connection: Connection, name: str, now: float) -> NetworkRow:
         connection.execute(select(nodes.c.id).where(nodes.c.network_id == network_id)).scalars().all()
     ):
         node_rows.bury_node(connection, network_id, node_id, now)
-    for table in (addresses, tokens, change_log):
+    for table in (addresses, tokens, joins, change_log):
         connection.execute(delete(table).where(table.c.network_id == network_id))
     connection.execute(delete(networks).where(networks.c.id == network_id))
     connection.info[CHANGED].add(network_id)

@@ -1,43 +1,30 @@
-"""Nodes: joining, signing a record, leaving or being removed."""
+"""Nodes: found, edited, signing a record, leaving or being removed."""
 
 from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
 
-from coordinator.addresses import REST_AGE, RandomSource, choose_host_number, host_address
 from coordinator.errors import Refusal
-from coordinator.names import unique_label
-from coordinator.store.log import Kind, lock_network, record_change
-from coordinator.store.tables import addresses, endpoints, leases, networks, nodes, removed_nodes
-from coordinator.store.tokens import find_token, spend_token
-from wgpy.addresses import Prefix, host_prefix
+from coordinator.names import check_node_name, make_tags
+from coordinator.store.audit import Actor, write_audit
+from coordinator.store.claims import release_addresses
+from coordinator.store.log import Kind, lock_network, note, record_change
+from coordinator.store.tables import endpoints, leases, nodes, removed_nodes
+from coordinator.store.tokens import check_ephemeral
+from wgpy.addresses import Prefix
 from wgpy.keys import PublicKey
-from wgpy.mesh.encoding import canonical_json
+from wgpy.mesh.encoding import JsonObject, canonical_json
 from wgpy.mesh.record import Record
-from wgpy.mesh.signing import BearerSecret, MachinePublicKey
+from wgpy.mesh.signing import MachinePublicKey
 
 TOMBSTONE_AGE: Final = 90 * 86400.0
 """Seconds for which a removed node can still learn that it was removed."""
-
-_IN_USE: Final = "this WireGuard key belongs to another node of this coordinator: join with a fresh one"
-_OTHER_KEY: Final = "this machine has joined with another WireGuard key: keep that one, or use a new token"
-
-
-@dataclass(frozen=True, slots=True)
-class JoinWish:
-    """A join whose signature and proof have been checked."""
-
-    secret: BearerSecret
-    name: str
-    machine_key: MachinePublicKey
-    wireguard_key: PublicKey
-    capabilities: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +36,22 @@ class NodeRow:
     name: str
     machine_key: MachinePublicKey
     wireguard_key: PublicKey
+    token_id: str
     addresses: tuple[Prefix, ...]
     key_epoch: int
     record: Record | None
     joined_at: float
+    tags: tuple[str, ...] = ()
+    ephemeral_after: int | None = None
+    disabled_at: float | None = None
+    expires_at: float | None = None
+    expired_at: float | None = None
+    rotation_wanted_at: float | None = None
+
+    @property
+    def is_disabled(self) -> bool:
+        """Kept out of all maps: an admin said so, or its time is over."""
+        return self.disabled_at is not None or self.expired_at is not None
 
 
 _COLUMNS: Final = (
@@ -61,10 +60,17 @@ _COLUMNS: Final = (
     nodes.c.name,
     nodes.c.machine_key,
     nodes.c.wireguard_key,
+    nodes.c.token_id,
     nodes.c.addresses,
     nodes.c.key_epoch,
     nodes.c.record,
     nodes.c.joined_at,
+    nodes.c.tags,
+    nodes.c.ephemeral_after,
+    nodes.c.disabled_at,
+    nodes.c.expires_at,
+    nodes.c.expired_at,
+    nodes.c.rotation_wanted_at,
 )
 
 
@@ -75,11 +81,34 @@ def _node_row(row: Any) -> NodeRow:
         name=row.name,
         machine_key=MachinePublicKey(row.machine_key),
         wireguard_key=PublicKey(row.wireguard_key),
+        token_id=row.token_id,
         addresses=tuple(ipaddress.ip_network(text) for text in row.addresses),
         key_epoch=row.key_epoch,
         record=read_record(row.record),
         joined_at=row.joined_at,
+        tags=tuple(row.tags or ()),
+        ephemeral_after=row.ephemeral_after,
+        disabled_at=row.disabled_at,
+        expires_at=row.expires_at,
+        expired_at=row.expired_at,
+        rotation_wanted_at=row.rotation_wanted_at,
     )
+
+
+def node_json(row: NodeRow) -> JsonObject:
+    """What the API and the audit log show of a node, without what moves by itself."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "addresses": [str(address.network_address) for address in row.addresses],
+        "wireguard_key": str(row.wireguard_key),
+        "tags": list(row.tags),
+        "ephemeral_after": row.ephemeral_after,
+        "disabled_at": row.disabled_at,
+        "expires_at": row.expires_at,
+        "expired": row.expired_at is not None,
+        "token": row.token_id,
+    }
 
 
 def read_record(text: str | None) -> Record | None:
@@ -87,97 +116,19 @@ def read_record(text: str | None) -> Record | None:
     return None if text is None else Record.from_json(json.loads(text))
 
 
-def join(connection: Connection, wish: JoinWish, rng: RandomSource, now: float) -> NodeRow:
-    """Make the node, or find it: the same machine key and token give the same node and spend no second use.
-
-    Raises Refusal `token_…`, `key_in_use`, `network_full`.
-    """
-    token = find_token(connection, wish.secret)
-    if token is None or not lock_network(connection, token.network_id):
-        raise Refusal("token_unknown", "this coordinator knows no such token: was its network deleted?")
-    token = find_token(connection, wish.secret)  # again, now that nobody else can spend it
-    if token is None:
-        raise Refusal("token_unknown", "this coordinator knows no such token: was its network deleted?")
-    known = _find(connection, nodes.c.machine_key == bytes(wish.machine_key), nodes.c.token_id == token.id)
-    if known is not None:
-        if known.wireguard_key != wish.wireguard_key:
-            raise Refusal("key_in_use", _OTHER_KEY)
-        return known
-    spend_token(connection, token, now)
-    if _find(connection, nodes.c.wireguard_key == bytes(wish.wireguard_key)) is not None:
-        raise Refusal("key_in_use", _IN_USE)
-    node_id = rng.randbytes(16).hex()
-    mine = nodes.c.network_id == token.network_id
-    taken = set(connection.execute(select(nodes.c.name).where(mine)).scalars())
-    node = NodeRow(
-        id=node_id,
-        network_id=token.network_id,
-        name=unique_label(wish.name, taken),
-        machine_key=wish.machine_key,
-        wireguard_key=wish.wireguard_key,
-        addresses=_claim_addresses(connection, token.network_id, node_id, now),
-        key_epoch=0,
-        record=None,
-        joined_at=now,
-    )
-    connection.execute(
-        insert(nodes).values(
-            id=node.id,
-            network_id=node.network_id,
-            name=node.name,
-            machine_key=bytes(node.machine_key),
-            wireguard_key=bytes(node.wireguard_key),
-            token_id=token.id,
-            addresses=[str(address) for address in node.addresses],
-            key_epoch=0,
-            record_seq=0,
-            capabilities=list(wish.capabilities),
-            joined_at=now,
-        )
-    )
-    return node
-
-
 def _find(connection: Connection, *conditions: ColumnElement[bool]) -> NodeRow | None:
     row = connection.execute(select(*_COLUMNS).where(*conditions)).one_or_none()
     return None if row is None else _node_row(row)
 
 
-def _claim_addresses(connection: Connection, network_id: str, node_id: str, now: float) -> tuple[Prefix, ...]:
-    """One address of each family, from the first range that has room. Raises Refusal `network_full`."""
-    texts = connection.execute(select(networks.c.ranges).where(networks.c.id == network_id)).scalar_one()
-    ranges = [ipaddress.ip_network(text) for text in texts]
-    claimed = []
-    for version in (4, 6):
-        family = [prefix for prefix in ranges if prefix.version == version]
-        for prefix in family:
-            number = _choose_number(connection, network_id, prefix, now)
-            if number is not None:
-                values = {"network_id": network_id, "range": str(prefix), "host": number, "node_id": node_id}
-                connection.execute(insert(addresses).values(**values))
-                claimed.append(host_prefix(host_address(prefix, number)))
-                break
-        else:
-            if family:
-                shown = ", ".join(str(prefix) for prefix in family)
-                raise Refusal(
-                    "network_full",
-                    f"every address of {shown} is taken or was released in the last 7 days: "
-                    "the network's admin has to make a larger network or wait",
-                )
-    return tuple(claimed)
+def find_by_machine(connection: Connection, key: MachinePublicKey, token_id: str) -> NodeRow | None:
+    """The node that this machine became by this token."""
+    return _find(connection, nodes.c.machine_key == bytes(key), nodes.c.token_id == token_id)
 
 
-def _choose_number(connection: Connection, network_id: str, prefix: Prefix, now: float) -> int | None:
-    mine = (addresses.c.network_id == network_id) & (addresses.c.range == str(prefix))
-    rested = mine & addresses.c.node_id.is_(None) & (addresses.c.released_at <= now - REST_AGE)
-    connection.execute(delete(addresses).where(rested))
-    highest = connection.execute(select(func.max(addresses.c.host)).where(mine)).scalar()
-
-    def taken_in_order() -> Iterable[int]:
-        return connection.execute(select(addresses.c.host).where(mine).order_by(addresses.c.host)).scalars()
-
-    return choose_host_number(prefix, highest, taken_in_order)
+def find_by_key(connection: Connection, key: PublicKey) -> NodeRow | None:
+    """The node that has this WireGuard key."""
+    return _find(connection, nodes.c.wireguard_key == bytes(key))
 
 
 def find_node(connection: Connection, network_id: str, node_id: str) -> NodeRow | None:
@@ -236,6 +187,68 @@ def put_record(connection: Connection, record: Record, now: float) -> int | None
     return revision
 
 
+@dataclass(frozen=True, slots=True)
+class NodeEdit:
+    """What an admin changes of a node: fields of `NodeRow`, with `disabled` for whether it is."""
+
+    changes: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError."""
+        if "name" in self.changes:
+            check_node_name(self.changes["name"])
+        make_tags(self.changes.get("tags", ()))
+        check_ephemeral(self.changes.get("ephemeral_after"))
+
+    def applied(self, node: NodeRow, now: float) -> NodeRow:
+        values = dict(self.changes)
+        if "tags" in values:
+            values["tags"] = make_tags(values["tags"])
+        if "disabled" in values:
+            values["disabled_at"] = (node.disabled_at or now) if values.pop("disabled") else None
+        after = replace(node, **values)
+        is_over = after.expires_at is not None and after.expires_at <= now
+        return replace(after, expired_at=(node.expired_at or now) if is_over else None)
+
+
+def edit_node(connection: Connection, network_id: str, wanted: str, edit: NodeEdit, now: float) -> NodeRow:
+    """Change a node (id or name). Raises Refusal `not_found`, `name_in_use`."""
+    lock_network(connection, network_id)
+    before = find_node_named(connection, network_id, wanted)
+    after = edit.applied(before, now)
+    if after.name != before.name:
+        mine = (nodes.c.network_id == network_id) & (nodes.c.name == after.name)
+        if connection.execute(select(nodes.c.id).where(mine)).one_or_none() is not None:
+            raise Refusal("name_in_use", f"another node of this network is called {after.name!r}")
+    store_edit(connection, before, after, now)
+    return after
+
+
+def store_edit(connection: Connection, before: NodeRow, after: NodeRow, now: float) -> None:
+    """Write what an edit changed, and log it where maps show it; the network is locked."""
+    if after == before:
+        return
+    values = {
+        "name": after.name,
+        "tags": list(after.tags) or None,
+        "ephemeral_after": after.ephemeral_after,
+        "disabled_at": after.disabled_at,
+        "expires_at": after.expires_at,
+        "expired_at": after.expired_at,
+        "rotation_wanted_at": after.rotation_wanted_at,
+    }
+    if after.ephemeral_after is None:
+        values["absent_since"] = None
+    regrouped = (after.tags, after.is_disabled) != (before.tags, before.is_disabled)
+    if regrouped or after.name != before.name or after.rotation_wanted_at != before.rotation_wanted_at:
+        revision = record_change(connection, after.network_id, [(Kind.NODE, after.id)], now)
+        if regrouped and after.record is not None:
+            values["visible_from"] = revision  # it sees others than before: only a whole map says whom
+    else:
+        note(connection, after.network_id)
+    connection.execute(update(nodes).where(nodes.c.id == after.id).values(**values))
+
+
 def remove_node(connection: Connection, network_id: str, wanted: str, now: float) -> NodeRow:
     """Take a node (id or name) out of its network. Raises Refusal `not_found`."""
     lock_network(connection, network_id)
@@ -245,13 +258,19 @@ def remove_node(connection: Connection, network_id: str, wanted: str, now: float
     return node
 
 
+def leave(connection: Connection, node: NodeRow, address: str, now: float) -> None:
+    """A node goes of its own accord. Raises Refusal `not_found`."""
+    gone = remove_node(connection, node.network_id, node.id, now)
+    actor = Actor("host", gone.id, gone.name, address)
+    write_audit(connection, actor, "node.leave", gone.network_id, now, before=node_json(gone), after=None)
+
+
 def bury_node(connection: Connection, network_id: str, node_id: str, now: float) -> None:
     """Its row goes, its addresses rest, and a stone stays by which it can learn that it was removed."""
     key = connection.execute(
         delete(nodes).where(nodes.c.id == node_id).returning(nodes.c.machine_key)
     ).scalar_one()
-    mine = addresses.c.node_id == node_id
-    connection.execute(update(addresses).where(mine).values(node_id=None, released_at=now))
+    release_addresses(connection, node_id, now)
     connection.execute(delete(endpoints).where(endpoints.c.node_id == node_id))
     connection.execute(delete(leases).where(leases.c.node_id == node_id))
     values = {"id": node_id, "network_id": network_id, "machine_key": key, "removed_at": now}

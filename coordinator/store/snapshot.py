@@ -9,11 +9,20 @@ from sqlalchemy import Connection, select
 
 from coordinator.netmap import Member, Snapshot, Step
 from coordinator.store.log import read_changes
-from coordinator.store.networks import read_network_by_id
+from coordinator.store.networks import read_standing
 from coordinator.store.nodes import read_record
 from coordinator.store.tables import meta, nodes
 
-_MEMBER = (nodes.c.id, nodes.c.name, nodes.c.key_epoch, nodes.c.record, nodes.c.visible_from)
+_MEMBER = (
+    nodes.c.id,
+    nodes.c.name,
+    nodes.c.key_epoch,
+    nodes.c.record,
+    nodes.c.visible_from,
+    nodes.c.tags,
+    nodes.c.disabled_at,
+    nodes.c.expired_at,
+)
 
 _BATCH = 500
 """Ids in one statement: SQLite takes a bounded number of parameters."""
@@ -24,27 +33,35 @@ def read_epoch(connection: Connection) -> str:
 
 
 def _member(row: Any) -> Member:
-    return Member(row.id, row.name, row.key_epoch, read_record(row.record), row.visible_from)
+    return Member(
+        row.id,
+        row.name,
+        row.key_epoch,
+        read_record(row.record),
+        row.visible_from,
+        tags=frozenset(row.tags or ()),
+        is_disabled=row.disabled_at is not None or row.expired_at is not None,
+    )
 
 
 def read_snapshot(connection: Connection, network_id: str) -> Snapshot | None:
     """All of a network; None when there is none."""
-    found = read_network_by_id(connection, network_id)
+    found = read_standing(connection, network_id)
     if found is None:
         return None
-    network, revision = found
     rows = connection.execute(select(*_MEMBER).where(nodes.c.network_id == network_id))
-    return Snapshot(revision, network, {row.id: _member(row) for row in rows})
+    members = {row.id: _member(row) for row in rows}
+    return Snapshot(found.revision, found.network, members, found.settings.visibility, found.notices)
 
 
 def read_step(connection: Connection, network_id: str, since: int) -> Step | None:
     """What changed after revision `since`; None when the network is gone."""
-    found = read_network_by_id(connection, network_id)
+    found = read_standing(connection, network_id)
     if found is None:
         return None
-    network, revision = found
-    changes = read_changes(connection, network_id, since, revision)
-    return Step(changes, network, _read_members(connection, network_id, changes.nodes))
+    changes = read_changes(connection, network_id, since, found.revision)
+    members = _read_members(connection, network_id, changes.nodes)
+    return Step(changes, found.network, members, found.settings.visibility, found.notices)
 
 
 def _read_members(connection: Connection, network_id: str, ids: Iterable[str]) -> dict[str, Member | None]:

@@ -26,6 +26,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata: Final = MetaData(
@@ -164,6 +165,47 @@ networks: Final = Table(
         "keepalive", Integer, nullable=False, comment="persistent keepalive between nodes, seconds; 0 is off"
     ),
     Column("suffix", String(253), nullable=False, comment="DNS suffix of the nodes' names"),
+    Column("description", String(500), comment="the admin's own words"),
+    Column(
+        "listen_port",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="UDP port of nodes that have no other choice of their own; 0: any",
+    ),
+    Column(
+        "keyless",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="whether hosts may ask to join without a token",
+    ),
+    Column(
+        "approval",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="whether joins wait for approval, unless their token says otherwise",
+    ),
+    Column(
+        "visibility",
+        JSON(none_as_null=True),
+        comment="pairs of tags whose nodes see each other, `*` for any; none: all see all",
+    ),
+    Column(
+        "rotate_after",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="seconds after which a node makes itself a new WireGuard key; 0: never by itself",
+    ),
+    Column(
+        "notices",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="one up with each change that no map shows: settings, tokens, joins that wait",
+    ),
     Column("revision", BigInteger, nullable=False, comment="one up with each change, under this row's lock"),
     Column("created_at", Double, nullable=False, comment="when it was made"),
 )
@@ -179,6 +221,11 @@ tokens: Final = Table(
     Column("created_at", Double, nullable=False, comment="when it was made"),
     Column("expires_at", Double, nullable=False, comment="from when on it admits nobody"),
     Column("revoked_at", Double, comment="when an admin took it back"),
+    Column("tags", JSON(none_as_null=True), comment="what its nodes are tagged with; none: nothing"),
+    Column("node_name", String(63), comment="what its one node is called, whatever it asks for"),
+    Column("node_addresses", JSON(none_as_null=True), comment="the addresses that its one node gets"),
+    Column("ephemeral_after", Integer, comment="seconds offline after which its nodes are removed"),
+    Column("approval", Boolean, comment="whether its joins wait for approval; none: as the network says"),
     Index(None, "network_id"),
 )
 
@@ -204,8 +251,45 @@ nodes: Final = Table(
     Column("visible_from", BigInteger, comment="the revision at which it first signed a record"),
     Column("capabilities", JSON, nullable=False, comment="what it said it can do when it joined"),
     Column("joined_at", Double, nullable=False, comment="when it joined"),
+    Column("tags", JSON(none_as_null=True), comment="DNS labels, in order; none: no tags"),
+    Column("ephemeral_after", Integer, comment="seconds offline after which it is removed; none: it stays"),
+    Column("absent_since", Double, comment="since when an ephemeral node has no lease, as the sweep saw it"),
+    Column("disabled_at", Double, comment="since when an admin keeps it out of all maps"),
+    Column("expires_at", Double, comment="from when on it is kept out of all maps; none: never"),
+    Column("expired_at", Double, comment="when the sweep saw that; a later expires_at clears it"),
+    Column("key_made_at", Double, comment="when it took its present WireGuard key; none: as it joined"),
+    Column("rotation_wanted_at", Double, comment="when an admin asked for a new key that has not come yet"),
     UniqueConstraint("network_id", "name"),
     UniqueConstraint("machine_key", "token_id"),
+)
+
+joins: Final = Table(
+    "joins",
+    metadata,
+    Column("id", String(32), primary_key=True, comment="random"),
+    Column("network_id", String(32), ForeignKey("networks.id"), nullable=False, comment="what it asks for"),
+    Column(
+        "token_id", String(16), nullable=False, comment="its token, or the first half of `id` without one"
+    ),
+    Column("commitment", LargeBinary, comment="SHA-256 of what a host without a token will open"),
+    Column("nonce", LargeBinary, comment="ours, given against the commitment"),
+    Column(
+        "code",
+        Integer,
+        comment="30 bits that the host shows and an admin types; none: by token, or not opened",
+    ),
+    Column("name", String(63), comment="what the host wishes to be called; none: not opened yet"),
+    Column("machine_key", LargeBinary, comment="Ed25519 public key, 32 octets"),
+    Column("wireguard_key", LargeBinary, comment="Curve25519 public key, 32 octets"),
+    Column("capabilities", JSON(none_as_null=True), comment="what it said it can do"),
+    Column("address", String(45), nullable=False, comment="from where it came"),
+    Column("source", String(64), nullable=False, comment="the same as limits count it: an IPv6 /64 is one"),
+    Column("created_at", Double, nullable=False, comment="when"),
+    Column("expires_at", Double, nullable=False, comment="from when on it is forgotten"),
+    Column("refused_at", Double, comment="when an admin refused it"),
+    Index(None, "network_id"),
+    Index(None, "source"),
+    Index(None, "expires_at"),
 )
 
 removed_nodes: Final = Table(
@@ -230,6 +314,9 @@ addresses: Final = Table(
     ),
     Column("node_id", String(32), comment="who has it; nobody while it rests"),
     Column("released_at", Double, comment="since when it rests; it is given again after 7 days"),
+    Column(
+        "token_id", String(16), comment="the token that names it: it is kept for its node, or was given to it"
+    ),
     Index(None, "node_id"),
 )
 

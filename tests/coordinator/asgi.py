@@ -23,6 +23,7 @@ from coordinator.store.store import Store
 from tests.coordinator.hosts import Follower, Host
 from tests.coordinator.rows import EPOCH, Rows
 from wgpy.mesh.encoding import encode_json
+from wgpy.mesh.keyless import CommitAnswer, CommitRequest, encode_code, join_code
 from wgpy.mesh.signing import BearerSecret, IdentityKey
 from wgpy.mesh.token import Token
 from wgpy.mesh.wire import Challenge, Membership
@@ -198,6 +199,30 @@ class Service:
         assert answer.status == 200, answer.body
         host.membership = Membership.from_json(answer.json)
         return host.membership
+
+    async def commit(self, host: Host, network: str = "home") -> Answer:
+        body = CommitRequest(network, host.commitment).to_json()
+        return await self.request("POST", "/v1/join/commit", body)
+
+    async def open(self, host: Host, made: CommitAnswer, leaf: bytes = LEAF) -> tuple[Answer, str]:
+        """The answer, and the code that the host shows."""
+        identity_hash = self.context.identity.hash
+        asked = host.open_request(made.join, await self.challenge(), identity_hash, leaf)
+        code = join_code(asked, identity_hash=identity_hash, leaf_hash=leaf, coordinator_nonce=made.nonce)
+        return await self.request("POST", "/v1/join/open", asked.to_json()), encode_code(code)
+
+    async def ask_keyless(self, host: Host, network: str = "home") -> tuple[CommitAnswer, str]:
+        """A join without a token that waits now: what was committed, and the code."""
+        answer = await self.commit(host, network)
+        assert answer.status == 200, answer.body
+        made = CommitAnswer.from_json(answer.json)
+        answer, code = await self.open(host, made)
+        assert answer.status == 202, answer.body
+        return made, code
+
+    async def edit(self, path: str, body: object, if_match: str = "*") -> Answer:
+        headers = {"if-match": if_match}
+        return await self.request("PATCH", f"/v1/admin/{path}", body, bearer=self.admin_key, headers=headers)
 
     async def try_session(self, host: Host, leaf: bytes = LEAF) -> Answer:
         assert host.membership is not None

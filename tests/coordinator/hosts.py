@@ -19,6 +19,7 @@ from wgpy.mesh.frames import (
     Since,
     decode_frame,
 )
+from wgpy.mesh.keyless import OpenRequest, commitment
 from wgpy.mesh.record import Record, sign_record
 from wgpy.mesh.signing import BearerSecret, MachineKey, join_input, session_input, wireguard_proof
 from wgpy.mesh.wire import Challenge, JoinRequest, Membership, SessionRequest
@@ -36,7 +37,39 @@ class Host:
         self.name = name or f"host-{number}"
         self.machine_key = MachineKey(seed("machine", number))
         self.wireguard_key = PrivateKey(seed("wireguard", number))
+        self.nonce = seed("nonce", number)
+        self.capabilities: tuple[str, ...] = ("approval",)
         self.membership: Membership | None = None
+
+    @property
+    def commitment(self) -> bytes:
+        return commitment(self.machine_key.public_key(), self.wireguard_key.public_key(), self.nonce)
+
+    def open_request(
+        self, join: str, challenge: Challenge, identity_hash: bytes, leaf_hash: bytes
+    ) -> OpenRequest:
+        """What it shows after its commitment was taken."""
+        machine, wireguard = self.machine_key.public_key(), self.wireguard_key.public_key()
+        signed = join_input(
+            identity_hash=identity_hash,
+            leaf_hash=leaf_hash,
+            challenge=challenge.challenge,
+            token_id=join,
+            wireguard_key=wireguard,
+            name=self.name,
+        )
+        shared = self.wireguard_key.exchange(challenge.ephemeral)
+        return OpenRequest(
+            join=join,
+            nonce=self.nonce,
+            name=self.name,
+            machine_key=machine,
+            wireguard_key=wireguard,
+            challenge=challenge.challenge,
+            signature=self.machine_key.sign(signed),
+            wireguard_proof=wireguard_proof(shared, challenge.challenge, machine),
+            capabilities=("approval",),
+        )
 
     @property
     def id(self) -> str:
@@ -65,6 +98,7 @@ class Host:
             challenge=challenge.challenge,
             signature=self.machine_key.sign(signed),
             wireguard_proof=wireguard_proof(shared, challenge.challenge, machine),
+            capabilities=self.capabilities,
         )
 
     def session_request(

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from coordinator.store import networks, nodes, tokens
+from coordinator.store import admission, networks, nodes, tokens
 from coordinator.store.database import Database
 from coordinator.store.migrate import migrate
 from tests.coordinator.hosts import Host, seed
@@ -48,13 +48,13 @@ class Rows:
         return secret
 
     def join(self, host: Host, secret: BearerSecret) -> nodes.NodeRow:
-        wish = nodes.JoinWish(
+        wish = admission.JoinWish(
             secret, host.name, host.machine_key.public_key(), host.wireguard_key.public_key(), ()
         )
-        row = self.write(nodes.join, wish, self.rng, self.now)
+        row = self.write(admission.join, wish, self.rng, self.now)
         assert isinstance(row, nodes.NodeRow)
-        found = self.read(networks.read_network_by_id, row.network_id)
-        host.membership = Membership(found[0], row.id, row.name, row.addresses)
+        found = self.read(networks.read_standing, row.network_id)
+        host.membership = Membership(found.network, row.id, row.name, row.addresses)
         return row
 
     def sign(self, host: Host, seq: int = 1) -> int | None:

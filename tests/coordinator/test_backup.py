@@ -108,9 +108,10 @@ def test_a_restored_store_counts_on(
     restore(tmp_path / "backup", target, new_state, rows.now)
     actor = Actor("person", "1", "ada", "192.0.2.1")
     target.write(write_audit, actor, "later", None, rows.now, before=None, after={"id": "2"})
-    newest, oldest = target.read(read_audit, AuditQuery(), None, 10)
-    assert (newest.action, oldest.action) == ("later", "x.y")
-    assert newest.id > oldest.id
+    newest, *before = target.read(read_audit, AuditQuery(), None, 10)
+    assert newest.action == "later"
+    assert "x.y" in [row.action for row in before]
+    assert all(newest.id > row.id for row in before)
 
 
 def test_a_backup_is_of_one_moment_while_nodes_join(

@@ -15,6 +15,7 @@ from coordinator.errors import Refusal
 from coordinator.hub import Hub, Watcher
 from coordinator.identity import CoordinatorIdentity
 from coordinator.netmap import Snapshot, map_for
+from coordinator.policy import Policy
 from coordinator.presence import LEASE, Report
 from coordinator.store import networks, nodes
 from coordinator.store.housekeeping import tidy
@@ -339,7 +340,9 @@ async def test_two_processes_and_random_edits_always_lead_to_the_map_that_the_ro
     seqs = dict.fromkeys(range(100), 1)
 
     def edit(number: int) -> None:
-        kind = rng.choice(["join", "join", "sign", "remove", "move", "trim", "unsigned"])
+        kind = rng.choice(
+            ["join", "join", "sign", "remove", "move", "trim", "unsigned", "tag", "see", "disable"]
+        )
         if kind == "join":
             living.append(rows.member(network, number, secret))
         elif kind == "unsigned":
@@ -352,6 +355,13 @@ async def test_two_processes_and_random_edits_always_lead_to_the_map_that_the_ro
             rows.remove(living.pop(rng.randrange(2, len(living))))
         elif kind == "move":
             rows.write(networks.set_urls, (f"https://c{number}.example",), rows.now)
+        elif kind in ("tag", "disable"):
+            one = {"tags": rng.sample(["a", "b", "c"], 2)} if kind == "tag" else {"disabled": number % 2 == 0}
+            host = rng.choice(living)
+            rows.write(nodes.edit_node, network_id, host.id, nodes.NodeEdit(one), rows.now)
+        elif kind == "see":
+            pairs = rng.choice([None, [], [["a", "a"]], [["a", "b"], ["*", "c"]]])
+            rows.write(networks.edit_network, network_id, {"visibility": Policy.of(pairs)}, rows.now)
         elif kind == "trim":
             rows.write(trim_log, rows.now, LOG_AGE, rng.choice([1, 5]))
         found = rows.read(read_snapshot, network_id)

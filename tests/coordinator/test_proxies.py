@@ -68,11 +68,13 @@ async def test_everything_that_anybody_may_ask_is_limited_by_address(sqlite_rows
         ("GET", "/v1/identity"),
         ("POST", "/v1/challenge"),
         ("POST", "/v1/join"),
+        ("POST", "/v1/join/commit"),
+        ("POST", "/v1/join/open"),
         ("POST", "/v1/session"),
     ]
     asked += [("POST", "/v1/setup"), ("POST", "/v1/setup/look"), ("POST", "/v1/sign-in")]
     asked += [("GET", "/v1/openapi.json"), ("GET", "/v1/me"), ("GET", "/v1/watch"), ("GET", "/metrics")]
-    assert len(FOR_EVERYONE) == 10  # one more has to be asked for above
+    assert len(FOR_EVERYONE) == 12  # one more has to be asked for above
     async with running_service(sqlite_rows, limit=RateLimit(0.001, 1, 1e6, 1e6)) as service:
         for number, (method, path) in enumerate(asked):
             service.address = f"192.0.2.{number}"

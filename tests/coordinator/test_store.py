@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from coordinator.addresses import REST_AGE
 from coordinator.errors import Refusal
-from coordinator.store import log, networks, nodes, tokens
+from coordinator.store import admission, log, networks, nodes, tokens
 from coordinator.store.housekeeping import tidy
 from coordinator.store.snapshot import read_snapshot, read_step
 from coordinator.store.tables import addresses, change_log
@@ -212,12 +212,12 @@ def test_revisions_have_no_holes_and_no_doubles_under_concurrent_writers(rows: R
     secret = rows.token(network)
     hosts = [Host(number) for number in range(24)]
     wishes = [
-        nodes.JoinWish(secret, "same", host.machine_key.public_key(), host.wireguard_key.public_key(), ())
+        admission.JoinWish(secret, "same", host.machine_key.public_key(), host.wireguard_key.public_key(), ())
         for host in hosts
     ]
 
     def join_and_sign(number: int) -> int:
-        row, _ = rows.database.write(nodes.join, wishes[number], random.SystemRandom(), rows.now)
+        row, _ = rows.database.write(admission.join, wishes[number], random.SystemRandom(), rows.now)
         host = hosts[number]
         record = host.record(Membership(network.network, row.id, row.name, row.addresses))
         revision, changed = rows.database.write(nodes.put_record, record, rows.now)
@@ -244,8 +244,10 @@ def test_a_single_use_token_is_not_spent_twice_by_two_at_once(rows: Rows) -> Non
 
     def try_join(number: int) -> str | None:
         host = Host(number)
-        wish = nodes.JoinWish(secret, "x", host.machine_key.public_key(), host.wireguard_key.public_key(), ())
-        return refusal_of(rows.database.write, nodes.join, wish, random.SystemRandom(), rows.now)
+        wish = admission.JoinWish(
+            secret, "x", host.machine_key.public_key(), host.wireguard_key.public_key(), ()
+        )
+        return refusal_of(rows.database.write, admission.join, wish, random.SystemRandom(), rows.now)
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(try_join, range(8)), key=str) == [None] + ["token_used"] * 7

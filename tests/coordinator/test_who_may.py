@@ -113,7 +113,7 @@ OF_NODES = [endpoint for endpoint in ENDPOINTS if endpoint.needs is Needs.NODE]
 
 FOR_EVERYONE = {
     "identity.show", "challenge.make", "node.join", "node.session", "setup.look", "setup.use", "session.open",
-    "health.alive", "health.ready", "openapi.show",
+    "join.commit", "join.open", "health.alive", "health.ready", "openapi.show",
 }  # fmt: skip
 """What a stranger may ask: it is limited by address."""
 
@@ -121,6 +121,8 @@ LESS_THAN_ADMIN = {
     "network.list": Needs.SIGNED_IN,
     "token.create": Needs.ENROL,
     "token.revoke": Needs.ENROL,
+    "join.approve": Needs.ENROL,
+    "join.refuse": Needs.ENROL,
     "qr.draw": Needs.SIGNED_IN,
 }
 """What below /v1/admin needs less than the right to administer, beside reading a network that is named."""

@@ -18,7 +18,9 @@ MIN_MTU: Final = 1280
 MAX_MTU: Final = 9000
 
 _HASH_MODULUS: Final = 1 << 256
-_KNOWN_NETWORK: Final = frozenset(("id", "name", "ranges", "mtu", "keepalive", "suffix", "coordinator"))
+_KNOWN_NETWORK: Final = frozenset(
+    ("id", "name", "ranges", "mtu", "keepalive", "suffix", "coordinator", "listen_port", "rotate_after")
+)
 _KNOWN_NODE: Final = frozenset(("id", "name", "record"))
 
 
@@ -26,8 +28,10 @@ _KNOWN_NODE: Final = frozenset(("id", "name", "record"))
 class Network:
     """A mesh. `ranges` are where its addresses lie, `suffix` its DNS domain, `urls` where its coordinator is.
 
-    `mtu` in octets, `keepalive` in seconds (0: none). `extra` is what a newer version put in: the hash
-    covers it."""
+    `mtu` in octets, `keepalive` in seconds (0: none). `listen_port` is that of nodes without a choice of
+    their own (0: any), `rotate_after` the age in seconds at which they make a new WireGuard key (0: never);
+    on the wire both are left out while they are 0. `extra` is what a newer version put in: the hash covers
+    it."""
 
     id: str
     name: str
@@ -37,9 +41,11 @@ class Network:
     suffix: str
     urls: tuple[str, ...]
     extra: Mapping[str, object] = field(default_factory=dict, hash=False)
+    listen_port: int = 0
+    rotate_after: int = 0
 
     def to_json(self) -> JsonObject:
-        return {
+        value = {
             **self.extra,
             "id": self.id,
             "name": self.name,
@@ -49,6 +55,10 @@ class Network:
             "suffix": self.suffix,
             "coordinator": {"urls": list(self.urls)},
         }
+        for name in ("listen_port", "rotate_after"):
+            if getattr(self, name):
+                value[name] = getattr(self, name)
+        return value
 
     @classmethod
     def from_json(cls, value: object, where: str = "network") -> Self:
@@ -63,6 +73,8 @@ class Network:
             suffix=fields.text("suffix", 253),
             urls=fields.fields("coordinator").urls("urls"),
             extra=fields.extra(_KNOWN_NETWORK),
+            listen_port=fields.integer("listen_port", 1, 65535) if fields.has("listen_port") else 0,
+            rotate_after=fields.integer("rotate_after", 1) if fields.has("rotate_after") else 0,
         )
 
 
