@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from tests.simulation.conftest import DELAY
@@ -10,6 +12,7 @@ from tests.simulation.paper import (
     RECEIVING_REKEY_AGE,
     REJECT_AFTER_TIME,
     REKEY_AFTER_TIME,
+    REKEY_TIMEOUT,
     RESPONSE,
     SENDS_IN_ALL,
     TRANSPORT,
@@ -185,3 +188,40 @@ def test_what_is_staged_survives_the_wipe(world: World, pair: Pair, session: flo
     world.link.is_cut = False
     world.run_for(6.0)
     assert bob.received[-1] == packet
+
+
+def test_traffic_into_a_line_that_was_cut_goes_on_asking_for_a_handshake() -> None:
+    world = World(seed=3, delay=0.01)
+    alice, bob = world.add_pair()
+    alice.send(bob)
+    world.run_for(1.0)
+    world.link.is_cut = True
+    # The responder, whom no age makes rekey.
+    cut_at = world.now
+    while world.now < cut_at + REJECT_AFTER_TIME - 5:
+        bob.send(alice)
+        world.run_for(2.0)
+    sent = [cut_at, *(each.at for each in world.sent(INITIATION, by=bob, since=cut_at)), world.now]
+    # Silence is noticed after 15 s, retries follow for 100 s, and what is sent then is silence again.
+    assert max(following - one for one, following in itertools.pairwise(sent)) < 21
+
+
+def test_rekey_that_the_gate_holds_goes_when_it_opens() -> None:
+    world = World(seed=4, delay=0.01)
+    alice, bob = world.add_pair()
+    alice.send(bob)
+    world.run_for(1.0)
+    began = world.now
+    world.run_to(began + REKEY_AFTER_TIME + 1)
+    # Bob begins one, whose response is lost: alice's gate is closed for 5 s, her session is as it was.
+    world.link.passes = lambda datagram: datagram.kind != RESPONSE
+    bob.interface.initiate(bob.peer(alice), world.now)
+    bob.step()
+    world.run_for(1.0)
+    assert world.sent(RESPONSE, by=alice)
+    bob.is_deaf = bob.is_paused = True
+    responded_at = world.sent(RESPONSE, by=alice)[-1].at
+    alice.send(bob)
+    world.run_for(10.0)
+    [initiation, *_] = world.sent(INITIATION, by=alice, since=responded_at)
+    assert responded_at + REKEY_TIMEOUT <= initiation.at <= responded_at + REKEY_TIMEOUT + 1.001

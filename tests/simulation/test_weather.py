@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import pytest
 
 from tests.simulation.native import EXTENSION, NativeWorld
 from tests.simulation.weather import Weather
 from tests.simulation.world import World
+from wgpy.protocol import keypairs, timers
 
 TEN_MINUTES = 1 / 6
 DAY = 24
@@ -66,3 +69,50 @@ def test_ten_thousand_seeds_of_ten_minutes_keep_the_protocols_bounds(
 ) -> None:
     for seed in range(first, first + SEEDS_A_TEST):
         run(seed, TEN_MINUTES, make_world)
+
+
+MUTATIONS = [
+    (timers, "REKEY_TIMEOUT", 1.0),
+    (timers, "REKEY_TIMEOUT", 30.0),
+    (timers, "REKEY_TIMEOUT_JITTER_MAX", 3.0),
+    (timers, "KEEPALIVE_TIMEOUT", 5.0),
+    (timers, "KEEPALIVE_TIMEOUT", 60.0),
+    (timers, "NEW_HANDSHAKE_TIMEOUT", 10.0),
+    (timers, "NEW_HANDSHAKE_TIMEOUT", 60.0),
+    (timers, "MAX_TIMER_HANDSHAKES", 3),
+]
+OF_THE_PORTABLE_ENGINE = [
+    (keypairs, "REKEY_AFTER_TIME", 60.0),
+    (keypairs, "REKEY_AFTER_TIME", 170.0),
+    (keypairs, "REKEY_AFTER_TIME_RECEIVING", 100.0),
+    (keypairs, "REKEY_AFTER_TIME_RECEIVING", 179.0),
+    (keypairs, "REJECT_AFTER_TIME", 150.0),
+    (keypairs, "REJECT_AFTER_TIME", 200.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("make_world", "mutation"),
+    [
+        *(
+            pytest.param(World, each, id=f"portable-{each[1]}={each[2]}")
+            for each in MUTATIONS + OF_THE_PORTABLE_ENGINE
+        ),
+        *(
+            pytest.param(NativeWorld, each, id=f"native-{each[1]}={each[2]}", marks=needs_native)
+            for each in MUTATIONS
+        ),
+    ],
+)
+def test_the_weather_notices_a_constant_that_is_not_the_papers(
+    make_world: type[World], mutation: tuple[ModuleType, str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, name, value = mutation
+    assert getattr(module, name) != value
+    monkeypatch.setattr(module, name, value)
+    for seed in range(200):
+        try:
+            run(seed, TEN_MINUTES, make_world)
+        except AssertionError:
+            return
+    pytest.fail(f"200 times ten minutes with {name} = {value} were found in order")

@@ -85,6 +85,8 @@ class World:
         self.rng = random.Random(seed)
         self.on_transmit: Callable[[Datagram], object] = lambda _: None
         """Called with each datagram that leaves a host."""
+        self.on_arriving: Callable[[Host, Datagram], object] = lambda _host, _datagram: None
+        """Called when a datagram is about to be given to a host."""
         self.on_delivered: Callable[[Host, Datagram], object] = lambda _host, _datagram: None
         """Called when a host has dealt with a datagram."""
         self._pending: list[tuple[float, int, Callable[[], None]]] = []
@@ -164,6 +166,7 @@ class World:
         for host in self.hosts:
             if host.endpoint == datagram.to and not host.is_deaf:
                 origin = Origin(datagram.source, host.endpoint.address, 1)
+                self.on_arriving(host, datagram)
                 host.engine.receive_datagram(datagram.data, origin, datagram.tos)
                 host.step()
                 self.on_delivered(host, datagram)

@@ -527,20 +527,21 @@ class PortableEngine:
         peer, pair, origin = entry.owner, entry.keypair, heard.origin()
         peer.authenticated_seq = self._seq
         self._note_origin(peer, origin)
-        confirmed, fallen = peer.slots.received_with(pair)
-        if confirmed:
-            self._free(fallen)
-            self.events.put_work(peer.id, Work.CONFIRMED, confirmed_index=pair.keys.local_index)
-            self._send_staged(peer, now)
-        current = peer.slots.current
-        if current is not None and not current.rekey_said_on_receive and current.is_due_on_receive(now):
-            current.rekey_said_on_receive = True
-            self.events.put_work(peer.id, Work.REKEY_RECEIVE)
         due = peer.note_authenticated_received(now)
         if opened.data > len(controls):
             due |= peer.note_data_received(now)
         if due:
             self._report_fact(peer)
+        confirmed, fallen = peer.slots.received_with(pair)
+        if confirmed:
+            self._free(fallen)
+            self.events.put_work(peer.id, Work.CONFIRMED, confirmed_index=pair.keys.local_index)
+            # After what came was noted: it answers nothing that leaves only now.
+            self._send_staged(peer, now)
+        current = peer.slots.current
+        if current is not None and not current.rekey_said_on_receive and current.is_due_on_receive(now):
+            current.rekey_said_on_receive = True
+            self.events.put_work(peer.id, Work.REKEY_RECEIVE)
         peer.rx_bytes += opened.rx_bytes
         for packet in packets:
             self._ends.write_tun(packet)

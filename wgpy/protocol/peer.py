@@ -81,6 +81,8 @@ class Peer:
         self._local = local
         self._last_timestamp: bytes | None = None
         self._watched = Fact(0)
+        self._rekey_waits = False
+        """A rekey was asked for and the gate held it."""
         self._preceded: bytes | None = None
         """The hash of the initiation that ours took precedence over, since the last session."""
         self._responded: tuple[int, float] | None = None
@@ -153,6 +155,7 @@ class Peer:
         message = self.handshake.create_initiation(
             local.identity, index, self._last_timestamp, local.rng, now
         )
+        self._rekey_waits = False
         data = self.cookies.add_macs(encode_initiation(message), now)
         local.engine.send_handshake(self.id, data)
         self.timers.handshake_initiated(self._facts().authenticated_sent_last, now)
@@ -248,6 +251,7 @@ class Peer:
     def _handshake_complete(self) -> None:
         self.last_handshake_ns = self._local.wall_clock_ns()
         self._preceded = None
+        self._rekey_waits = False
         self.timers.handshake_complete()
         logger.debug("%s: handshake complete", self.public_key.short)
 
@@ -275,9 +279,15 @@ class Peer:
         if work.bits & Work.FACT:
             self._watched = Fact(0)
         if work.bits & (Work.REKEY_SEND | Work.REKEY_RECEIVE):
-            self.request_handshake(now)
+            self._rekey(now)
         if work.bits & Work.NEED_KEY:
             self.need_key(now)
+
+    def _rekey(self, now: float) -> None:
+        """The engine asks once, so what the gate holds now is asked for again when it opens."""
+        if not self.request_handshake(now) and not self.timers.gate_is_open(now):
+            self._rekey_waits = True
+            self.timers.wait_for_gate(self._gives_way())
 
     def need_key(self, now: float) -> None:
         """See to it that what is staged gets a key, at the latest when the gate opens."""
@@ -327,10 +337,16 @@ class Peer:
             logger.debug("%s: gave up after %d attempts", self.public_key.short, self.timers.attempts + 1)
             self._local.engine.drop_staged(self.id)
             self.timers.handshake_given_up(self._facts(), now)
+            self._rekey_waits = False
+            # What is sent from now on may ask for a rekey again.
+            self._local.engine.watch(self.id, self._watched)
 
     def _wait_for_gate_expired(self, now: float) -> None:
         self.timers.wait_for_gate_expired()
-        self.need_key(now)
+        if self._rekey_waits:
+            self._rekey(now)
+        else:
+            self.need_key(now)
 
     def _new_handshake_expired(self, now: float) -> None:
         self.timers.new_handshake_expired(self._facts())

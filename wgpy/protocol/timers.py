@@ -40,7 +40,7 @@ class Timer(enum.Enum):
     ZERO_KEY_MATERIAL = enum.auto()
     RETRANSMIT_HANDSHAKE = enum.auto()
     WAIT_FOR_GATE = enum.auto()
-    """Not the kernel's: a packet waits for a key, and no handshake may be sent yet."""
+    """Not the kernel's: a packet waits for a key, or a rekey is due, and no handshake may be sent yet."""
     NEW_HANDSHAKE = enum.auto()
     SEND_KEEPALIVE = enum.auto()
     PERSISTENT_KEEPALIVE = enum.auto()
@@ -109,6 +109,8 @@ class Timers:
         self._settled_data_received: float | None = None
         self._settled_data_sent: float | None = None
         self._settled_sent: float | None = None
+        # What silence is counted from after a handshake that it began has brought nothing.
+        self._silent_again_since: float | None = None
         self._new_handshake_jitter: float | None = None
         self._persistent_keepalive_sent_at: float | None = None
         # Another keepalive is due at the instant, unless `authenticated_sent_last` moves on from the fact.
@@ -191,8 +193,8 @@ class Timers:
         self._at.setdefault(Timer.ZERO_KEY_MATERIAL, zero_key_material_deadline(now))
 
     def wait_for_gate(self, gives_way: bool) -> None:
-        """A packet waits for a key and the gate is closed. A retry under way will see to it, else we come
-        back.
+        """A packet waits for a key, or a rekey is due, and the gate is closed. A retry under way will see to
+        it, else we come back.
         """
         if self.handshake_sent_at is not None and Timer.RETRANSMIT_HANDSHAKE not in self._at:
             self._at[Timer.WAIT_FOR_GATE] = after_gate_deadline(self.handshake_sent_at, gives_way)
@@ -207,6 +209,7 @@ class Timers:
         """A handshake is asked for on behalf of the data sent so far."""
         self._settled_data_sent = facts.data_sent_first
         self._settled_sent = facts.authenticated_sent_last
+        self._silent_again_since = None
         self._new_handshake_jitter = None
 
     def send_keepalive_expired(self, before: Facts, after: Facts, now: float) -> None:
@@ -240,7 +243,7 @@ class Timers:
         if not self._is_pending(Timer.SEND_KEEPALIVE, now):
             self._arm(Timer.SEND_KEEPALIVE, self._send_keepalive_at(facts), now)
         if not self._is_pending(Timer.NEW_HANDSHAKE, now):
-            self._arm(Timer.NEW_HANDSHAKE, self._new_handshake_at(facts), now)
+            self._arm(Timer.NEW_HANDSHAKE, self._new_handshake_at(facts, now), now)
         watch = Fact(0)
         if facts.data_received_first is None and Timer.SEND_KEEPALIVE not in self._at:
             watch |= Fact.DATA_RECEIVED
@@ -260,13 +263,24 @@ class Timers:
                 return send_keepalive_deadline(received_at)
         return None
 
-    def _new_handshake_at(self, facts: Facts) -> float | None:
+    def _new_handshake_at(self, facts: Facts, now: float) -> float | None:
         data_sent_at = facts.data_sent_first
-        if data_sent_at is not None and data_sent_at == self._settled_data_sent:
+        if data_sent_at is None or data_sent_at != self._settled_data_sent:
+            self._silent_again_since = None
+        else:
             # That one was acted on, whatever came of it. What was sent since, with a key that still works,
             # waits anew.
             last = facts.authenticated_sent_last
-            data_sent_at = None if last in (self._sent_with_handshake, self._settled_sent) else last
+            if self._silent_again_since is None and last not in (
+                self._sent_with_handshake,
+                self._settled_sent,
+            ):
+                self._silent_again_since = last
+            data_sent_at = self._silent_again_since
+            if data_sent_at is None and facts.current is not None and facts.current.may_send:
+                # No watch tells of the next data, for the first is there: so we look.
+                self._new_handshake_jitter = None
+                return now + REKEY_TIMEOUT
         if data_sent_at is None:
             self._new_handshake_jitter = None
             return None
