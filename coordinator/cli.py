@@ -17,6 +17,7 @@ from coordinator.cli_audit import audit
 from coordinator.cli_backup import backup, restore
 from coordinator.cli_network import network
 from coordinator.cli_node import node
+from coordinator.cli_provider import provider
 from coordinator.cli_token import token
 from coordinator.cli_tunnels import tunnels
 from coordinator.command import (
@@ -44,6 +45,7 @@ def coordinator() -> None:
 coordinator.add_command(network)
 coordinator.add_command(token)
 coordinator.add_command(node)
+coordinator.add_command(provider)
 coordinator.add_command(audit)
 coordinator.add_command(tunnels)
 coordinator.add_command(backup)

@@ -165,13 +165,9 @@ class Call(Generic[B]):
         return result
 
     def _check_match(self, before: JsonObject | None) -> None:
-        """Raises Refusal `needs_if_match`, `changed`."""
+        """Raises Refusal `changed`."""
         wanted = self.request.headers.get("if-match")
         if wanted is None:
-            if self.endpoint.edits:
-                raise Refusal(
-                    "needs_if_match", "send the ETag of what you saw as If-Match, or `*` to overwrite"
-                )
             return
         tags = {tag.strip() for tag in wanted.split(",")}
         if "*" not in tags and (before is None or etag_of(before) not in tags):
@@ -215,6 +211,8 @@ async def _open(endpoint: Endpoint, request: Request) -> Call[Any]:
     else:
         caller = await authorise(request)
         network_id = await _authorise_network(endpoint.needs, request, caller)
+    if endpoint.edits and "if-match" not in request.headers:
+        raise Refusal("needs_if_match", "send the ETag of what you saw as If-Match, or `*` to overwrite")
     raw_body = b""
     body: Any = None
     if endpoint.takes is not None:

@@ -13,6 +13,7 @@ from coordinator.hub import Hub
 from coordinator.identity import CoordinatorIdentity
 from coordinator.metrics import Metrics
 from coordinator.passwords import Passwords
+from coordinator.providers import Providers
 from coordinator.pump import Pump
 from coordinator.ratelimit import RateLimit, Sample
 from coordinator.store.store import Store
@@ -29,6 +30,7 @@ class Context:
     rng: RandomSource
     clock: Callable[[], float]
     pump: Pump = field(init=False)
+    providers: Providers = field(init=False)
     limit: RateLimit = field(default_factory=RateLimit)
     passwords: Passwords = field(default_factory=Passwords)
     metrics: Metrics = field(default_factory=Metrics)
@@ -37,6 +39,7 @@ class Context:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pump", Pump(self.hub))
+        object.__setattr__(self, "providers", Providers(self.clock))
 
 
 def context_of(request: Request) -> Context:

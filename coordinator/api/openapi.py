@@ -144,8 +144,8 @@ def _header(name: str, what: str, *, required: bool, **bounds: int) -> JsonObjec
 
 
 def _responses_of(endpoint: Endpoint, reference_of: dict[type, dict[str, Any]]) -> JsonObject:
-    done: JsonObject = {"description": "Done."}
-    if endpoint.status != 204:
+    done: JsonObject = {"description": "Done." if endpoint.status < 300 else "Go there."}
+    if endpoint.status < 300 and endpoint.status != 204:
         schema = {} if endpoint.gives is None else reference_of[endpoint.gives]
         done["content"] = {media: {"schema": schema} for media in endpoint.media}
     if endpoint.subject is not None and endpoint.status != 204:

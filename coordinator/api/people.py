@@ -9,13 +9,15 @@ from sqlalchemy import Connection
 
 from coordinator.api.call import Call
 from coordinator.api.table import PAGE, Endpoint, Needs, Subject
-from coordinator.rights import Right
+from coordinator.rights import ROLES, Right
 from coordinator.store import people
 from coordinator.store.browser_sessions import SessionRow, end_session, list_sessions
 from coordinator.store.networks import find_network_id, read_urls
 from coordinator.store.setup_links import SetupLink, encode_setup_secret, make_setup_link
 from wgpy.mesh.encoding import JsonObject
 from wgpy.mesh.signing import BearerSecret
+
+ROLE_PATTERN: Final = f"^({'|'.join(ROLES)})$"
 
 
 class Person(msgspec.Struct):
@@ -53,7 +55,7 @@ class PersonEdit(msgspec.Struct):
 class Role(msgspec.Struct):
     """`role` null: none."""
 
-    role: Annotated[str, msgspec.Meta(pattern="^(viewer|member|admin)$")] | None
+    role: Annotated[str, msgspec.Meta(pattern=ROLE_PATTERN)] | None
 
 
 class Session(msgspec.Struct):

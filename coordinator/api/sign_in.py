@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from sqlalchemy import Connection
@@ -86,7 +86,7 @@ async def set_up(call: Call[Setup]) -> Response:
         person = use_setup_link(
             connection, secret, call.now, name=name, password=hashed, rng=call.context.rng
         )
-        _sign_in(connection, call, person, cookie)
+        begin_session(connection, call, person, cookie, call.endpoint.action)
         return person
 
     return _signed_in(await call.context.store.write(change), cookie, 201)
@@ -94,11 +94,11 @@ async def set_up(call: Call[Setup]) -> Response:
 
 async def sign_in(call: Call[SignIn]) -> Response:
     name = call.body.name.strip().lower()
-    _throttle(call, name)
+    throttle(call, name)
     person_id, stored = await call.read(read_password, name)
     fits = await call.context.passwords.verify(stored, call.body.password)
     if not fits or person_id is None:
-        await _note_failure(call, person_id, name)
+        await note_failure(call, person_id, name)
         raise Refusal("wrong_password", _WRONG)
     cookie = BearerSecret(call.context.rng.randbytes(32))
 
@@ -106,13 +106,13 @@ async def sign_in(call: Call[SignIn]) -> Response:
         if read_password(connection, name) != (person_id, stored):  # changed or disabled in the meantime
             raise Refusal("wrong_password", _WRONG)
         person = get_person(connection, person_id)
-        _sign_in(connection, call, person, cookie)
+        begin_session(connection, call, person, cookie, call.endpoint.action)
         return person
 
     return _signed_in(await call.context.store.write(change), cookie, 200)
 
 
-async def _note_failure(call: Call[SignIn], person_id: str | None, name: str) -> None:
+async def note_failure(call: Call[Any], person_id: str | None, name: str) -> None:
     """In the audit log, which strangers must not fill: of many failures one tells of the others. A name that
     nobody has may be a password in the wrong field: it is not written down.
     """
@@ -128,7 +128,8 @@ async def _note_failure(call: Call[SignIn], person_id: str | None, name: str) ->
     await call.context.store.write(change)
 
 
-def _throttle(call: Call[SignIn], name: str) -> None:
+def throttle(call: Call[Any], name: str) -> None:
+    """Count an attempt to sign in. Raises Refusal `rate_limited`."""
     by_address, by_name = call.context.sign_ins
     wait = by_address.take(call.address, call.now) or by_name.take(name, call.now)
     if wait:
@@ -136,14 +137,15 @@ def _throttle(call: Call[SignIn], name: str) -> None:
         raise Refusal("rate_limited", "too many attempts to sign in: wait a little", headers=retry)
 
 
-def _sign_in(
-    connection: Connection, call: Call[Setup] | Call[SignIn], person: PersonRow, cookie: BearerSecret
+def begin_session(
+    connection: Connection, call: Call[Any], person: PersonRow, cookie: BearerSecret, action: str
 ) -> None:
+    """Whoever has the cookie is this person from now on; `action` is how that came about."""
     agent = call.request.headers.get("user-agent", "")
     open_session(connection, cookie, person.id, call.now, address=call.address, agent=agent)
     actor = Actor("person", person.id, person.name, call.address)
     session = {"id": cookie.id, "name": person.name, "agent": agent[:200]}
-    write_audit(connection, actor, call.endpoint.action, None, call.now, before=None, after=session)
+    write_audit(connection, actor, action, None, call.now, before=None, after=session)
 
 
 def _signed_in(person: PersonRow, cookie: BearerSecret, status: int) -> Response:

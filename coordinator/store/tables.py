@@ -97,6 +97,19 @@ roles: Final = Table(
     Index(None, "network_id"),
 )
 
+providers: Final = Table(
+    "providers",
+    metadata,
+    Column("name", String(63), primary_key=True, comment="a DNS label; what an admin calls this one"),
+    Column("label", String(64), nullable=False, comment="what the button on the sign-in page says"),
+    Column("issuer", String(255), nullable=False, unique=True, comment="the URL that vouches for people"),
+    Column("client_id", String(255), nullable=False, comment="what this coordinator is called there"),
+    Column("sealed_secret", LargeBinary, comment="the client's secret, sealed; none: a public client"),
+    Column("admits", String(8), nullable=False, comment="known: who was added here; everyone: all it knows"),
+    Column("roles", JSON, nullable=False, comment="what everyone becomes at first, by network id"),
+    Column("created_at", Double, nullable=False, comment="when it was set up"),
+)
+
 browser_sessions: Final = Table(
     "browser_sessions",
     metadata,
@@ -259,8 +272,10 @@ nodes: Final = Table(
     Column("expired_at", Double, comment="when the sweep saw that; a later expires_at clears it"),
     Column("key_made_at", Double, comment="when it took its present WireGuard key; none: as it joined"),
     Column("rotation_wanted_at", Double, comment="when an admin asked for a new key that has not come yet"),
+    Column("person_id", String(32), comment="whose own device it is; none: nobody's"),
     UniqueConstraint("network_id", "name"),
     UniqueConstraint("machine_key", "token_id"),
+    Index(None, "person_id"),
 )
 
 joins: Final = Table(

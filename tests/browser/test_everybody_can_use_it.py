@@ -39,7 +39,7 @@ DIALOGS = {
     "/networks/office/tokens": ["New token", "Revoke"],
     "/networks/office/settings": ["Delete this network"],
     "/people": ["Add somebody", "Roles", "Keep out"],
-    "/settings": ["New key"],
+    "/settings": ["New key", "Add a provider"],
 }
 """What opens one, by address."""
 

@@ -115,7 +115,10 @@ class Service:
         found = b""
         while receive.statistics().current_buffer_used:
             found += receive.receive_nowait().get("body", b"")
-        answered = {name.decode(): value.decode() for name, value in start["headers"]}
+        answered: dict[str, str] = {}
+        for name, value in start["headers"]:  # of several cookies each has a line
+            before = answered.get(name.decode())
+            answered[name.decode()] = value.decode() if before is None else f"{before}\n{value.decode()}"
         return Answer(start["status"], answered, found)
 
     async def admin(self, method: str, path: str, body: object = None) -> Answer:

@@ -5,7 +5,8 @@ import { list, request, Refusal, send } from "./api.js";
 import { ask, confirm, copyable, field, form, tell, toast } from "./dialogs.js";
 import { go, show } from "./router.js";
 import { forget, who } from "./session.js";
-import { ago } from "./text.js";
+import { ago, browserOf } from "./text.js";
+import { providers } from "./providers.js";
 
 const SCOPES = [["read", "look"], ["enrol", "make tokens, approve nodes"], ["admin", "do everything"]];
 
@@ -42,17 +43,29 @@ async function keys() {
 async function sessions() {
   const { value } = await request("GET", "/v1/sessions");
   const rows = value.sessions.map((one) => [
-    one.person, one.mine ? badge("this browser", "good") : "", h("span", { class: "mono" }, one.address), one.agent, ago(one.used_at),
+    one.person, one.mine ? badge("this browser", "good") : "", h("span", { class: "mono" }, one.address), h("span", { title: one.agent }, browserOf(one.agent)), ago(one.used_at),
     h("button", { onclick: async () => {
       await request("DELETE", `/v1/sessions/${encodeURIComponent(one.id)}`);
       if (one.mine) { forget(); go("/sign-in", { replace: true }); } else { toast("Signed out."); show(); }
     } }, "Sign out"),
   ]);
-  return h("section", { class: "card" }, h("h2", null, "Signed in"), table("Browsers that are signed in", [["Who"], [""], ["From"], ["Browser"], ["Last used"], ["", "end"]], rows));
+  return h("section", { class: "card" }, h("h2", null, "Signed in"), table("Browsers that are signed in", [["Who"], [""], ["From", "short"], ["Browser"], ["Last used", "short"], ["", "end"]], rows));
+}
+
+/** Coming in by a provider too; nothing where there is none. */
+async function connections() {
+  const { value } = await request("GET", "/v1/sign-in");
+  if (!value.providers.length) return null;
+  return h("section", { class: "card" }, h("h2", null, "Sign in without a password"),
+    h("p", { class: "quiet" }, "Connect your account there, and its button on the sign-in page lets you in."),
+    h("div", { class: "row" }, value.providers.map(({ name, label }) => h("button", { onclick: async () => {
+      const { value: to } = await request("POST", `/v1/me/providers/${encodeURIComponent(name)}`, { fresh: false });
+      location.assign(to.url);
+    } }, `Connect ${label}`))));
 }
 
 function password() {
-  return h("section", { class: "card narrow" }, h("h2", null, "Password"), form({
+  return h("section", { class: "card form" }, h("h2", null, "Password"), form({
     fields: [
       field({ name: "old", label: "The present one", kind: "password", required: true, autocomplete: "current-password" }),
       field({ name: "new", label: "The new one", kind: "password", required: true, autocomplete: "new-password" }),
@@ -70,5 +83,6 @@ function password() {
 
 export async function accountPage() {
   const me = await who();
-  return h("div", null, h("div", { class: "head" }, h("h1", null, "Settings")), await sessions(), me.is_admin ? await keys() : null, password());
+  return h("div", null, h("div", { class: "head" }, h("h1", null, "Settings")), await sessions(),
+    me.is_admin ? [await providers(), await keys()] : null, await connections(), password());
 }

@@ -14,10 +14,33 @@ function enter() {
   return go(/^\/(?!\/)/.test(next) ? next : "/", { replace: true });
 }
 
+const REFUSED = {
+  not_admitted: "You are signed in there, but nobody here is known by that account: ask an admin to add your e-mail address.",
+  kept_out: "An admin of this coordinator keeps this account out.",
+  provider_failed: "The provider did not answer as it should. Try again; the coordinator's log says more.",
+  sign_in_lost: "That sign-in was begun in another browser, at another address or over ten minutes ago: begin again.",
+  taken: "That account belongs to somebody else here.",
+  unauthorized: "You were signed out meanwhile: sign in, then connect the account again.",
+  not_found: "There is no such provider here any more.",
+  rate_limited: "Too many attempts to sign in: wait a little.",
+};
+
+/** Buttons that lead to the providers; nothing where there are none. */
+function providerLinks(providers, next) {
+  if (!providers.length) return null;
+  return h("div", { class: "ways" }, providers.map(({ name, label }) =>
+    h("a", { class: "button", href: `/v1/oidc/${encodeURIComponent(name)}/begin?next=${encodeURIComponent(next)}` }, `Continue with ${label}`)),
+  h("p", { class: "or" }, h("span", null, "or")));
+}
+
 export async function signInPage() {
+  const query = new URLSearchParams(location.search), refused = query.get("refused");
+  const { value } = await request("GET", "/v1/sign-in");
   return h("div", { class: "card narrow" }, h("h1", null, "Sign in"),
+    refused ? refusal(new Error(REFUSED[refused] ?? "That did not work: try again.")) : null,
+    providerLinks(value.providers, query.get("next") ?? "/"),
     form({
-      fields: [field({ ...NAME, autofocus: true }), field({ name: "password", label: "Password", kind: "password", required: true, autocomplete: "current-password" })],
+      fields: [field({ ...NAME, autofocus: !value.providers.length }), field({ name: "password", label: "Password", kind: "password", required: true, autocomplete: "current-password" })],
       action: "Sign in",
       submit: async (values) => { await request("POST", "/v1/sign-in", { body: values, fresh: false }); await enter(); },
     }),

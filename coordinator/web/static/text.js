@@ -39,3 +39,13 @@ export function size(octets) {
 export function speed(octets) {
   return `${size(octets)}/s`;
 }
+
+const BROWSERS = [[/Edg\//, "Edge"], [/OPR\//, "Opera"], [/Firefox\//, "Firefox"], [/Chrome\//, "Chrome"], [/Safari\//, "Safari"], [/^curl\//, "curl"]];
+const SYSTEMS = [[/Android/, "Android"], [/iPhone|iPad/, "iOS"], [/Windows/, "Windows"], [/Mac OS X/, "macOS"], [/CrOS/, "ChromeOS"], [/Linux/, "Linux"]];
+
+/** "Firefox on Linux", of what a browser says it is; all of that when none is known by it. */
+export function browserOf(agent) {
+  const name = (kinds) => kinds.find(([sign]) => sign.test(agent))?.[1];
+  const browser = name(BROWSERS), system = name(SYSTEMS);
+  return browser ? (system ? `${browser} on ${system}` : browser) : agent || "not told";
+}
