@@ -59,6 +59,11 @@ class Pair:
             return "disputed"
         return "unknown" if not words else "up" if words.pop() else "down"
 
+    @property
+    def told_at(self) -> float:
+        """When the later of the two said something."""
+        return max(end.at for _, end, _ in self.ends)
+
     def to_json(self) -> JsonObject:
         ends = [end_json(node_id, end) | {"stale": is_stale} for node_id, end, is_stale in self.ends]
         return {"a": self.a, "b": self.b, "state": self.state, "ends": ends}

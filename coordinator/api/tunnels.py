@@ -35,6 +35,9 @@ async def list_tunnels(call: Call[None]) -> JsonObject:
     found = channel.board.pairs(
         members.__contains__, lambda node_id: lane.presence_of(node_id).online, after, of
     )
+    since = call.number("since")
+    if since is not None:
+        found = (pair for pair in found if pair.told_at >= since)
     pairs = list(islice(found, limit + 1))
     is_more = len(pairs) > limit
     pairs = pairs[:limit]
@@ -44,6 +47,7 @@ async def list_tunnels(call: Call[None]) -> JsonObject:
             for pair in pairs
         ],
         "every": channel.report_every,
+        "at": int(call.now),
         "next": f"{pairs[-1].a}.{pairs[-1].b}" if is_more else None,
     }
 
@@ -52,6 +56,9 @@ ENDPOINTS: Final = (
     Endpoint(
         "GET", "/v1/admin/networks/{network}/tunnels", list_tunnels, Needs.READ, "tunnel.list",
         "Its tunnels, as both ends report them",
-        query=(*PAGE, Query("node", "those of this node alone: its name or id")),
+        query=(
+            *PAGE, Query("node", "those of this node alone: its name or id"),
+            Query("since", "those that an end told of since then: the `at` of an answer before", int),
+        ),
     ),
 )  # fmt: skip

@@ -204,6 +204,18 @@ def test_two_hundred_nodes_are_arranged_and_of_a_thousand_those_that_matter(page
     assert {"m7", "m9", "m11", "m13"} <= set(result["found"])
 
 
+HAZE = """() => {
+  const canvas = document.querySelector("canvas.haze");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let painted = 0, strongest = 0;
+  for (let i = 3; i < data.length; i += 4) {
+    if (data[i]) painted += 1;
+    if (data[i] > data[strongest + 3]) strongest = i - 3;
+  }
+  return { painted, colour: [...data.slice(strongest, strongest + 3)].join() };
+}"""
+
+
 def test_a_crowd_is_drawn_whole(
     make_page: Callable[..., Page], coordinator: Coordinator, crowd: Crowd
 ) -> None:
@@ -219,7 +231,13 @@ def test_a_crowd_is_drawn_whole(
     enter(page)
     page.goto("/networks/crowded/mesh")
     expect(page.locator("svg.graph [data-node]")).to_have_count(36)
-    expect(page.locator("svg.graph .bundle")).to_have_count(1)  # 629 of them in one path
+    light = page.evaluate(HAZE)
+    page.emulate_media(color_scheme="light")
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    dark = page.evaluate(HAZE)  # 629 of them are a haze, in the colour of the scheme
+    assert light["painted"] > 10_000
+    assert light["colour"] != dark["colour"]
+    page.emulate_media(color_scheme="dark")
     expect(page.locator("svg.graph [data-pair]")).to_have_count(1)
     keep(page, "mesh-crowd")
     page.locator("svg.graph").get_by_role("button", name="node-04").click()

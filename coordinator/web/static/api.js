@@ -43,14 +43,15 @@ export async function get(...parts) {
   return (await request("GET", `/v1/admin/${path(parts)}`)).value;
 }
 
-/** Everything of a list that comes in pages, as one array. `key` names it in the answer. */
-export async function list(key, parts, query = {}, limit = 10_000) {
+/** Everything of a list that comes in pages, as one array. `key` names it in the answer; `onanswer` sees each page. */
+export async function list(key, parts, query = {}, limit = 10_000, onanswer = () => {}) {
   const found = [];
   let cursor = null;
   do {
     const asked = new URLSearchParams({ ...query, ...(cursor ? { after: cursor } : {}) });
     const { value } = await request("GET", `/v1/admin/${path(parts)}${asked.size ? `?${asked}` : ""}`);
     found.push(...value[key]);
+    onanswer(value);
     cursor = value.next ?? null;
   } while (cursor && found.length < limit);
   return found;

@@ -1,14 +1,16 @@
 // The mesh as a picture: nodes where layout.js puts them, a line for each tunnel. It shows what it is given and tells
 // what was pointed at; what that means is the page's (mesh.js).
 
-import { replace, svg } from "./dom.js";
+import { h, replace, svg } from "./dom.js";
 import { arrange, fit, lengthOf } from "./layout.js";
 import { isTrouble, lineOf, rttOf, rttText } from "./tunnels.js";
 
-const SINGLE_LINES = 400; // more tunnels than that are drawn as one path of each kind
+const SINGLE_LINES = 400; // of more tunnels than that the healthy ones are a haze on a canvas
+const SINGLE_NEAR = 60;
 const LABELLED_LINES = 15;
 const LABELLED_NODES = 60;
 const MOVE_TIME = 350;
+const BELOW = { x: 0, y: 26 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -16,14 +18,17 @@ export const keyOf = (pair) => `${pair.a}.${pair.b}`;
 
 export class Graph {
   #nodes = []; #pairs = []; #rates = null; #counts = new Map(); #places = new Map(); #shape = "";
-  #at = new Map(); #circles = new Map(); #marked = null; #current = null; #found = null;
+  #at = new Map(); #circles = new Map(); #drawn = new Map(); #marked = null; #current = null; #found = null;
   #size = { width: 800, height: 480 }; #move = 0;
 
   /** `onpoint(what, left)`: pointed at or focused, or null and what it was left for; `onchoose(what)`: clicked. `what` is { node }, { pair } or null. */
   constructor({ onpoint, onchoose }) {
+    this.haze = h("canvas", { class: "haze", "aria-hidden": "true" });
     this.lines = svg("g", { class: "lines", "aria-hidden": "true" });
+    this.near = svg("g", { class: "lines", "aria-hidden": "true" });
     this.dots = svg("g", { class: "dots" });
-    this.element = svg("svg", { class: "graph", role: "group", tabindex: "-1" }, this.lines, this.dots);
+    this.element = svg("svg", { class: "graph", role: "group", tabindex: "-1" }, this.lines, this.near, this.dots);
+    this.box = h("div", { class: "drawing" }, this.haze, this.element);
     const at = (event) => this.#what(event.target);
     this.element.addEventListener("pointerover", (event) => { const what = at(event); if (what) onpoint(what); });
     this.element.addEventListener("pointerleave", (event) => onpoint(null, event.relatedTarget));
@@ -36,6 +41,14 @@ export class Graph {
       this.#size = { width, height };
       this.#settle(false);
     }).observe(this.element);
+    const repaint = () => this.#paintHaze();
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
+    new MutationObserver(repaint).observe(document.documentElement, { attributeFilter: ["data-scheme"] });
+  }
+
+  /** Whether there are too many tunnels for a line each. */
+  get isCrowd() {
+    return this.#pairs.length > SINGLE_LINES;
   }
 
   #what(target) {
@@ -72,7 +85,7 @@ export class Graph {
   mark(what) {
     if (JSON.stringify(what) === JSON.stringify(this.#marked)) return;
     this.#marked = what;
-    this.#draw();
+    if (this.isCrowd) { this.#drawNear(); this.#drawNodes(); } else this.#draw();
   }
 
   focus(node) {
@@ -83,7 +96,7 @@ export class Graph {
 
   #settle(isMoving) {
     const { width, height } = this.#size;
-    const goal = fit(this.#places, width, height, { x: Math.min(90, width / 6), y: 48 });
+    const goal = fit(this.#places, width, height, { x: Math.min(90, width / 6), y: 48 }, { stretch: this.#nodes.length > LABELLED_NODES ? 1.7 : 1 });
     const start = this.#at;
     cancelAnimationFrame(this.#move);
     if (!isMoving || calm.matches || !start.size || goal.size > LABELLED_NODES) {
@@ -116,13 +129,20 @@ export class Graph {
     this.element.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.element.classList.toggle("marking", Boolean(this.#marked));
     this.element.classList.toggle("crowded", this.#nodes.length > LABELLED_NODES);
-    const isSingle = this.#pairs.length <= SINGLE_LINES;
-    const loud = this.#pairs.filter((pair) => isSingle || this.#near(pair) || isTrouble(pair));
-    const quiet = isSingle ? [] : this.#pairs.filter((pair) => !isTrouble(pair));
-    replace(this.lines, this.#bundles(quiet), loud.slice(0, 2 * SINGLE_LINES).map((pair) => this.#line(pair)));
+    const loud = this.#pairs.filter((pair) => !this.isCrowd || isTrouble(pair));
+    replace(this.lines, loud.slice(0, 2 * SINGLE_LINES).map((pair) => this.#line(pair)));
+    this.#paintHaze();
+    this.#drawNear();
     this.#drawNodes();
   }
 
+  /** The tunnels of what is marked, above the haze. */
+  #drawNear() {
+    const near = this.isCrowd && this.#marked ? this.#pairs.filter((pair) => this.#near(pair) && !isTrouble(pair)) : [];
+    replace(this.near, near.length > SINGLE_NEAR ? this.#bundles(near) : near.map((pair) => this.#line(pair)));
+  }
+
+  /** One path of each kind. */
   #bundles(pairs) {
     const kinds = new Map();
     for (const pair of pairs) {
@@ -132,6 +152,37 @@ export class Graph {
       kinds.get(kind).push(`M${a.x.toFixed(1)} ${a.y.toFixed(1)}L${b.x.toFixed(1)} ${b.y.toFixed(1)}`);
     }
     return [...kinds].map(([kind, lines]) => svg("path", { class: `line bundle ${kind}`, d: lines.join("") }));
+  }
+
+  /** A canvas, painted when places or reports change and not when one points at something. */
+  #paintHaze() {
+    const { width, height } = this.#size, scale = Math.min(2, devicePixelRatio || 1);
+    const pairs = this.isCrowd ? this.#pairs.filter((pair) => !isTrouble(pair)) : [];
+    this.haze.hidden = !pairs.length;
+    if (!pairs.length) return;
+    [this.haze.width, this.haze.height] = [width * scale, height * scale];
+    const pen = this.haze.getContext("2d");
+    pen.scale(scale, scale);
+    pen.globalAlpha = Math.max(0.014, Math.min(0.3, 70 / pairs.length));
+    const kinds = new Map();
+    for (const pair of pairs) {
+      const kind = lineOf(pair), a = this.#at.get(pair.a), b = this.#at.get(pair.b);
+      if (!a || !b) continue;
+      if (!kinds.has(kind)) kinds.set(kind, this.#colourOf(kind));
+      pen.strokeStyle = kinds.get(kind);
+      pen.beginPath();
+      pen.moveTo(a.x, a.y);
+      pen.lineTo(b.x, b.y);
+      pen.stroke(); // each by itself, so that where many pass it is darker
+    }
+  }
+
+  #colourOf(kind) {
+    const sample = svg("line", { class: `line ${kind === "lan" ? "lan-edge" : kind}` });
+    this.lines.append(sample);
+    const colour = getComputedStyle(sample).stroke;
+    sample.remove();
+    return colour;
   }
 
   #line(pair) {
@@ -161,31 +212,59 @@ export class Graph {
 
   #drawNodes() {
     const shown = new Set(this.#nodes.map((node) => node.id));
-    for (const [id, circle] of this.#circles) if (!shown.has(id)) { circle.remove(); this.#circles.delete(id); }
+    for (const [id, circle] of this.#circles) if (!shown.has(id)) { circle.remove(); this.#circles.delete(id); this.#drawn.delete(id); }
     const marked = this.#marked, pairEnds = marked?.pair?.split(".") ?? [];
-    const beside = new Set(this.#pairs.filter((pair) => this.#near(pair)).flatMap((pair) => [pair.a, pair.b]));
+    const beside = new Set(marked ? this.#pairs.filter((pair) => this.#near(pair)).flatMap((pair) => [pair.a, pair.b]) : []);
     if (!shown.has(this.#current)) this.#current = this.#nodes[0]?.id ?? null;
-    for (const node of this.#nodes) {
-      const at = this.#at.get(node.id);
-      if (!at) continue;
-      let group = this.#circles.get(node.id);
-      if (!group) {
-        group = svg("g", { "data-node": node.id, role: "button" },
-          svg("circle", { class: "hit", r: 18 }), svg("circle", { class: "ring", r: 12 }), svg("circle", { class: "dot", r: 8 }), svg("text", { y: 26 }));
-        this.#circles.set(node.id, group);
-        this.dots.append(group);
-      }
-      const { all, up, isTroubled } = this.#counts.get(node.id);
-      const isMarked = marked?.node === node.id || pairEnds.includes(node.id);
-      group.setAttribute("class", ["node", node.online ? "online" : "offline", isMarked ? "marked" : "", beside.has(node.id) ? "beside" : "",
-        isTroubled ? "troubled" : "", this.#found && !this.#found.has(node.id) ? "missed" : this.#found ? "found" : ""].filter(Boolean).join(" "));
-      group.setAttribute("transform", `translate(${at.x.toFixed(1)} ${at.y.toFixed(1)})`);
-      group.setAttribute("tabindex", node.id === this.#current ? "0" : "-1");
-      group.setAttribute("aria-pressed", String(marked?.node === node.id));
-      group.setAttribute("aria-label", `${node.name}, ${node.online ? "online" : "offline"}, ${up} of ${all} tunnels up`);
-      const text = group.querySelector("text");
+    const looks = this.#nodes.filter((node) => this.#at.has(node.id)).map((node) => {
+      const isMarked = marked?.node === node.id || pairEnds.includes(node.id), isBeside = beside.has(node.id);
+      const { isTroubled } = this.#counts.get(node.id), found = this.#found?.has(node.id);
+      return { node, isMarked, isBeside, isTroubled, found };
+    });
+    const named = this.#named(looks);
+    for (const { node, isMarked, isBeside, isTroubled, found } of looks) {
+      const at = this.#at.get(node.id), { all, up } = this.#counts.get(node.id);
+      const kinds = ["node", node.online ? "online" : "offline", isMarked ? "marked" : "", isBeside ? "beside" : "", isTroubled ? "troubled" : "",
+        found === undefined ? "" : found ? "found" : "missed", named.has(node.id) ? "named" : ""].filter(Boolean).join(" ");
+      const look = { class: kinds, transform: `translate(${at.x.toFixed(1)} ${at.y.toFixed(1)})`, tabindex: node.id === this.#current ? "0" : "-1",
+        "aria-pressed": String(marked?.node === node.id), "aria-label": `${node.name}, ${node.online ? "online" : "offline"}, ${up} of ${all} tunnels up` };
+      const group = this.#circles.get(node.id) ?? this.#newNode(node.id), before = this.#drawn.get(node.id) ?? {};
+      for (const [name, value] of Object.entries(look)) if (before[name] !== value) group.setAttribute(name, value);
+      const text = group.lastChild, { x, y } = named.get(node.id) ?? BELOW;
       if (text.textContent !== node.name) text.textContent = node.name;
+      if (before.x !== x || before.y !== y) { text.setAttribute("x", x); text.setAttribute("y", y); }
+      Object.assign(look, { x, y });
+      this.#drawn.set(node.id, look);
     }
+  }
+
+  #newNode(id) {
+    const group = svg("g", { "data-node": id, role: "button" },
+      svg("circle", { class: "hit", r: 18 }), svg("circle", { class: "ring", r: 12 }), svg("circle", { class: "dot", r: 8 }), svg("text", { y: 26 }));
+    this.#circles.set(id, group);
+    this.dots.append(group);
+    return group;
+  }
+
+  /** Whose names are written, and where beside the node: everybody's, or in a crowd as many as have room, those that matter first. */
+  #named(looks) {
+    if (looks.length <= LABELLED_NODES) return new Map(looks.map(({ node }) => [node.id, BELOW]));
+    const worth = ({ isMarked, found, isTroubled, isBeside }) => (isMarked ? 8 : 0) + (found ? 4 : 0) + (isTroubled ? 2 : 0) + (isBeside ? 1 : 0);
+    const taken = [], named = new Map(), dots = looks.map(({ node }) => this.#at.get(node.id));
+    const apart = (one, other) => one.x2 < other.x1 || one.x1 > other.x2 || one.y2 < other.y1 || one.y1 > other.y2;
+    const hidden = (box) => dots.filter((at) => at.x + 5 > box.x1 && at.x - 5 < box.x2 && at.y + 5 > box.y1 && at.y - 5 < box.y2).length;
+    for (const look of [...looks].sort((one, other) => worth(other) - worth(one))) {
+      const at = this.#at.get(look.node.id), half = 3.7 * look.node.name.length + 3;
+      const places = [BELOW, { x: 0, y: -15 }, { x: half + 12, y: 5 }, { x: -half - 12, y: 5 }].map((by) => ({ by, box: {
+        x1: at.x + by.x - half, x2: at.x + by.x + half, y1: at.y + by.y - 13, y2: at.y + by.y + 5 } }));
+      const free = places.filter(({ box }) => taken.every((other) => apart(box, other)));
+      const best = free.find(({ box }) => !hidden(box)) ?? (worth(look) > 1 ? free.sort((one, other) => hidden(one.box) - hidden(other.box))[0] : null)
+        ?? (look.isMarked ? places[0] : null);
+      if (!best) continue;
+      taken.push(best.box);
+      named.set(look.node.id, best.by);
+    }
+    return named;
   }
 
   // --- by the keyboard: one stop for Tab, arrows go from node to node ---

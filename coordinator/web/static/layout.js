@@ -58,13 +58,14 @@ function lieDown(x, y) {
   }
 }
 
-/** Fit places into a box of pixels, all scaled alike and at most `most` pixels a unit. */
-export function fit(places, width, height, margin, most = 230) {
+/** Fit places into a box of pixels, at most `most` pixels a unit; one direction up to `stretch` times as wide as the other. */
+export function fit(places, width, height, margin, { most = 230, stretch = 1 } = {}) {
   const all = [...places.values()];
   const span = (key) => { const values = all.map((place) => place[key]); return [Math.min(...values), Math.max(...values)]; };
   if (!all.length) return new Map();
   const [left, right] = span("x"), [top, bottom] = span("y");
-  const scale = Math.min(most, (width - 2 * margin.x) / (right - left || 1e-6), (height - 2 * margin.y) / (bottom - top || 1e-6));
-  const at = ({ x, y }) => ({ x: width / 2 + (x - (left + right) / 2) * scale, y: height / 2 + (y - (top + bottom) / 2) * scale });
+  const wide = Math.min(most, (width - 2 * margin.x) / (right - left || 1e-6)), high = Math.min(most, (height - 2 * margin.y) / (bottom - top || 1e-6));
+  const scale = { x: Math.min(wide, high * stretch), y: Math.min(high, wide * stretch) };
+  const at = ({ x, y }) => ({ x: width / 2 + (x - (left + right) / 2) * scale.x, y: height / 2 + (y - (top + bottom) / 2) * scale.y });
   return new Map([...places].map(([id, place]) => [id, at(place)]));
 }

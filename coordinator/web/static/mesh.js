@@ -5,11 +5,12 @@ import { get, list } from "./api.js";
 import { follow } from "./live.js";
 import { head } from "./network.js";
 import { ago, counted, instant } from "./text.js";
-import { bothEnds, flowText, getTunnels, handshakeOf, inOrder, isTrouble, pathText, Rates, reasonsOf, rttOf, rttText, stateBadge, titleOf } from "./tunnels.js";
+import { bothEnds, flowText, handshakeOf, inOrder, isTrouble, pathText, Rates, reasonsOf, rttOf, rttText, stateBadge, titleOf, TunnelFeed } from "./tunnels.js";
 import { Graph, keyOf } from "./graph.js";
 
 const MOST_NODES = 200;
 const MOST_ROWS = 100;
+const MOST_LISTED = 24;
 
 const LEGEND = [["direct", "direct"], ["lan", "same network"], ["relayed", "relayed"], ["none", "down"], ["disputed", "ends differ"], ["unknown", "not known"]];
 
@@ -36,9 +37,9 @@ export function choose(nodes, pairs, rates, found, most = MOST_NODES) {
 
 export async function meshPage({ network: name }, signal) {
   const network = await get("networks", name);
-  const rates = new Rates();
-  let nodes = [], pairs = [], byKey = new Map(), byId = new Map();
-  let chosen = null, pointed = null, most = MOST_ROWS, shownPanel = null;
+  const rates = new Rates(), feed = new TunnelFeed(name);
+  let nodes = [], pairs = [], ordered = [], byKey = new Map(), byId = new Map();
+  let chosen = null, pointed = null, most = MOST_ROWS, shownPanel = null, isListedWhole = false;
 
   const search = h("input", { type: "search", class: "search", placeholder: "Find a node", "aria-label": "Find a node", oninput: () => draw(),
     onkeydown: (event) => { if (event.key === "Enter") { const first = nodes.find((node) => found()?.has(node.id)); if (first) select({ node: first.id }); } } });
@@ -59,6 +60,7 @@ export async function meshPage({ network: name }, signal) {
     const isSame = JSON.stringify(what) === JSON.stringify(chosen);
     chosen = isSame ? null : what;
     pointed = null;
+    isListedWhole = false;
     showPanel();
   }
 
@@ -77,24 +79,25 @@ export async function meshPage({ network: name }, signal) {
 
   function aboutAll() {
     const count = (state) => pairs.filter((pair) => pair.state === state).length;
-    const bad = inOrder(pairs).filter(isTrouble);
+    const bad = ordered.filter(isTrouble);
     return [h("h2", null, "The whole mesh"),
       h("p", { class: "figures" }, h("strong", null, `${count("up")} of ${pairs.length}`), " tunnels are up"),
       h("p", { class: "quiet" }, `${counted(nodes.filter((node) => node.online).length, "node")} online of ${nodes.length}. Point at a node or a line, or choose it, to see what both its ends say.`),
-      bad.length ? [h("h3", null, "In trouble"), listOf(bad.slice(0, 12))] : null];
+      bad.length ? [h("h3", null, "In trouble"), listOf(bad)] : null];
   }
 
   function listOf(some, from) {
-    return h("ul", { class: "tunnels" }, some.map((pair) => {
+    const listed = isListedWhole ? some : some.slice(0, MOST_LISTED);
+    return [h("ul", { class: "tunnels" }, listed.map((pair) => {
       const other = from === pair.a ? pair.b_name : pair.a_name, label = from ? other : titleOf(pair);
       return h("li", null, h("button", { class: "plain", "data-key": keyOf(pair), onclick: () => select({ pair: keyOf(pair) }),
         onfocus: () => graph.mark({ pair: keyOf(pair) }), onpointerenter: () => graph.mark({ pair: keyOf(pair) }) },
       h("span", { class: "who" }, label), stateBadge(pair), h("span", { class: "quiet" }, [pair.state === "up" ? pathText(pair) : null, rttText(rttOf(pair))].filter(Boolean).join(", "))));
-    }));
+    })), listed.length < some.length ? h("button", { "data-key": "all", onclick: () => { isListedWhole = true; shownPanel = null; showPanel(); } }, `Show all ${some.length}`) : null];
   }
 
   function aboutNode(node) {
-    const mine = inOrder(pairs.filter((pair) => pair.a === node.id || pair.b === node.id));
+    const mine = ordered.filter((pair) => pair.a === node.id || pair.b === node.id);
     const up = mine.filter((pair) => pair.state === "up").length;
     return [h("h2", null, h("a", { href: `/networks/${encodeURIComponent(name)}/nodes/${encodeURIComponent(node.name)}`, "data-key": "node" }, node.name), " ", badge(node.online ? "online" : "offline", node.online ? "good" : "")),
       h("p", { class: "mono" }, node.addresses.join(", ")),
@@ -111,7 +114,7 @@ export async function meshPage({ network: name }, signal) {
   }
 
   function drawTable(wanted) {
-    const matching = inOrder(pairs).filter((pair) => (!wanted || wanted.has(pair.a) || wanted.has(pair.b))
+    const matching = ordered.filter((pair) => (!wanted || wanted.has(pair.a) || wanted.has(pair.b))
       && (!only.value || (only.value === "up") === (pair.state === "up")));
     const cells = matching.slice(0, most).map((pair) => {
       const shaken = handshakeOf(pair);
@@ -125,9 +128,10 @@ export async function meshPage({ network: name }, signal) {
 
   function draw() {
     const wanted = found(), shown = choose(nodes, pairs, rates, wanted);
-    note.textContent = shown.length < nodes.length
-      ? `${shown.length} of ${nodes.length} nodes are drawn: ${wanted ? "what was found, and its neighbours" : "those in trouble, and the busiest"}. Find a node to see it with its neighbours.` : "";
     graph.show(shown, pairs, rates, wanted);
+    note.textContent = shown.length < nodes.length
+      ? `${shown.length} of ${nodes.length} nodes are drawn: ${wanted ? "what was found, and its neighbours" : "those in trouble, and the busiest"}. Find a node to see it with its neighbours.`
+      : graph.isCrowd ? "Tunnels that are well are a haze, the darker the more of them: point at a node to see its own. What is in trouble is drawn." : "";
     const up = pairs.filter((pair) => pair.state === "up").length;
     graph.element.setAttribute("aria-label", `Graph of ${name}: ${counted(nodes.length, "node")}, ${up} of ${counted(pairs.length, "tunnel")} up. Arrow keys go from node to node; the table below has the same.`);
     shownPanel = null;
@@ -136,7 +140,9 @@ export async function meshPage({ network: name }, signal) {
   }
 
   async function refresh() {
-    [nodes, pairs] = await Promise.all([list("nodes", ["networks", name, "nodes"]), getTunnels(name)]);
+    nodes = await list("nodes", ["networks", name, "nodes"]);
+    pairs = await feed.refresh(nodes);
+    ordered = inOrder(pairs);
     byKey = new Map(pairs.map((pair) => [keyOf(pair), pair]));
     byId = new Map(nodes.map((node) => [node.id, node]));
     rates.update(pairs);
@@ -147,7 +153,7 @@ export async function meshPage({ network: name }, signal) {
   follow(name, refresh, signal, { tunnels: true });
   return h("div", null, head(network, "/mesh", search),
     nodes.length ? null : h("p", { class: "card empty" }, "No node yet: what joins appears here by itself."),
-    h("div", { class: "mesh" }, h("div", { class: "card picture" }, graph.element, legend(), note), panel),
+    h("div", { class: "mesh" }, h("div", { class: "card picture" }, graph.box, legend(), note), panel),
     h("section", { class: "card" }, h("div", { class: "head" }, h("h2", null, "Tunnels"), h("div", { class: "actions" }, only)), rows));
 }
 

@@ -8,13 +8,52 @@ const STATES = { up: ["up", "good"], down: ["down", "bad"], disputed: ["ends dif
 const ORDER = { down: 0, disputed: 1, unknown: 2, up: 3 };
 const WAYS = { direct: "direct", lan: "same network", relayed: "relayed", none: "no path" };
 
-/** All pairs of a network, or of one node; the end whose name comes first is `a`. */
+const byName = new Intl.Collator(undefined, { numeric: true }).compare;
+
+/** A pair as the page has it: the end whose name comes first is `a`. */
+function named(pair) {
+  const turned = byName(pair.a_name, pair.b_name) <= 0 ? pair : { ...pair, a: pair.b, b: pair.a, a_name: pair.b_name, b_name: pair.a_name };
+  return { ...turned, ends: pair.ends.length > 1 && pair.ends[0].from !== turned.a ? [...pair.ends].reverse() : pair.ends };
+}
+
+/** All pairs of a network, or of one node. */
 export async function getTunnels(network, query = {}) {
-  const found = await list("tunnels", ["networks", network, "tunnels"], { limit: 1000, ...query }, 25_000);
-  return found.map((pair) => {
-    const named = pair.a_name.localeCompare(pair.b_name) <= 0 ? pair : { ...pair, a: pair.b, b: pair.a, a_name: pair.b_name, b_name: pair.a_name };
-    return { ...named, ends: [...pair.ends].sort((one, other) => (one.from === named.a ? -1 : other.from === named.a ? 1 : 0)) };
-  });
+  return (await list("tunnels", ["networks", network, "tunnels"], { limit: 1000, ...query }, 25_000)).map(named);
+}
+
+const WHOLE_EVERY = 600_000;
+
+/** The tunnels of a network as they move: all of them at first, then what is new. */
+export class TunnelFeed {
+  #known = new Map(); #at = null; #wholeAt = -Infinity;
+
+  constructor(network) {
+    this.network = network;
+  }
+
+  /** All pairs, up to date; `nodes` are those of the network now. */
+  async refresh(nodes) {
+    const isWhole = this.#at === null || performance.now() - this.#wholeAt > WHOLE_EVERY;
+    const query = { limit: 1000, ...(isWhole ? {} : { since: this.#at }) };
+    let at = null;
+    const found = await list("tunnels", ["networks", this.network, "tunnels"], query, 25_000, (answer) => { at ??= answer.at; });
+    if (isWhole) { this.#known.clear(); this.#wholeAt = performance.now(); }
+    for (const pair of found) this.#known.set(`${pair.a}.${pair.b}`, named(pair));
+    this.#at = at;
+    const online = new Map(nodes.map((node) => [node.id, node.online]));
+    for (const [key, pair] of this.#known) {
+      if (!online.has(pair.a) || !online.has(pair.b)) this.#known.delete(key);
+      else if (pair.ends.some((end) => end.stale === online.get(end.from))) this.#known.set(key, aged(pair, online));
+    }
+    return [...this.#known.values()];
+  }
+}
+
+/** The same once somebody came or went: what is said by who is offline is stale (as the API has it, §9 of docs/wire.md). */
+function aged(pair, online) {
+  const ends = pair.ends.map((end) => ({ ...end, stale: !online.get(end.from) }));
+  const words = new Set(ends.filter((end) => !end.stale).map((end) => end.path !== "none"));
+  return { ...pair, ends, state: words.size === 2 ? "disputed" : words.size === 0 ? "unknown" : words.has(true) ? "up" : "down" };
 }
 
 /** The ends that count: what a node said that is offline by now counts only where nobody else speaks. */
@@ -77,7 +116,7 @@ export function stateText(pair) {
 /** What needs a look comes first, then by name. */
 export function inOrder(pairs) {
   return [...pairs].sort((one, other) => ORDER[one.state] - ORDER[other.state]
-    || titleOf(one).localeCompare(titleOf(other)));
+    || byName(one.a_name, other.a_name) || byName(one.b_name, other.b_name));
 }
 
 /** Octets a second, from what each end says from one time to the next. */
