@@ -1,23 +1,14 @@
 // All networks, and making one.
 
-import { facts, h } from "./dom.js";
+import { badge, facts, h } from "./dom.js";
 import { list, send } from "./api.js";
 import { ask, field } from "./dialogs.js";
+import { settingFields, settingsEntered } from "./network_settings.js";
 import { go } from "./router.js";
 import { who } from "./session.js";
 import { counted } from "./text.js";
 
 const split = (text) => (text ?? "").split(/[\s,]+/).filter(Boolean);
-
-const FIELDS = () => [
-  field({ name: "mtu", label: "MTU", kind: "number", placeholder: "1380", hint: "Of the nodes' interfaces. 1380 fits through most lines." }),
-  field({ name: "keepalive", label: "Keepalive, seconds", kind: "number", placeholder: "20", hint: "How often an idle tunnel is kept open through NAT; 0 for never." }),
-];
-
-/** What was entered, without what was left empty. */
-function networkBody(values) {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null));
-}
 
 async function create() {
   const made = await ask("New network", {
@@ -25,9 +16,9 @@ async function create() {
     fields: [
       field({ name: "name", label: "Name", required: true, autofocus: true, autocapitalize: "off", spellcheck: "false", hint: "Small letters, digits and hyphens: it is part of the nodes' names." }),
       field({ name: "ranges", label: "Address ranges", placeholder: "chosen for you", hint: "Such as 10.7.0.0/16, fd12:3456::/64. Left empty, an unused private range of each family." }),
-      h("details", null, h("summary", null, "More"), FIELDS()),
+      h("details", null, h("summary", null, "More"), settingFields(null)),
     ],
-    submit: ({ ranges, ...values }) => send("POST", ["networks"], { body: { ...networkBody(values), ...(ranges ? { ranges: split(ranges) } : {}) } }),
+    submit: ({ name, ranges, ...values }) => send("POST", ["networks"], { body: { name, ...settingsEntered(values), ...(ranges ? { ranges: split(ranges) } : {}) } }),
   });
   if (made) go(`/networks/${encodeURIComponent(made.name)}/tokens`);
 }
@@ -35,6 +26,8 @@ async function create() {
 function card(network) {
   return h("article", { class: "card" },
     h("h2", null, h("a", { href: `/networks/${encodeURIComponent(network.name)}` }, network.name)),
+    network.description ? h("p", { class: "quiet" }, network.description) : null,
+    network.waiting ? h("p", null, badge(`${counted(network.waiting, "host")} ${network.waiting === 1 ? "waits" : "wait"} for approval`, "fair")) : null,
     facts([
       ["Nodes", String(network.nodes)],
       ["Ranges", network.ranges.map((range) => h("div", { class: "mono" }, range))],

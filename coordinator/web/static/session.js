@@ -11,6 +11,14 @@ export async function who() {
   return known;
 }
 
+const RIGHTS = ["read", "own", "enrol", "admin"];
+
+/** Whether the one signed in may do so much on a network: the page leaves out what would be refused. */
+export async function may(right, network) {
+  const me = await who();
+  return RIGHTS.indexOf(me.everywhere ?? me.networks[network.id]) >= RIGHTS.indexOf(right);
+}
+
 /** Ask again: somebody signed in or changed. */
 export function forget() {
   known = null;

@@ -8,6 +8,9 @@ function duration(seconds) {
   return `${Math.round(seconds / size)} ${unit}`;
 }
 
+/** A length of time, whole: "5 min", "2 d". */
+export const lasting = (seconds) => duration(seconds);
+
 /** How long ago, or in how long. */
 export function ago(at, now = Date.now() / 1000) {
   if (at === null || at === undefined) return "never";
