@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from coordinator.api import (
     audit,
+    devices,
     health,
     joins,
     keys,
@@ -143,6 +144,7 @@ ENDPOINTS = with_document(
         *tokens.ENDPOINTS,
         *nodes.ENDPOINTS,
         *joins.ENDPOINTS,
+        *devices.ENDPOINTS,
         *people.ENDPOINTS,
         *keys.ENDPOINTS,
         *providers.ENDPOINTS,

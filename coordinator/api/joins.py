@@ -38,7 +38,7 @@ def _join_json(row: joins.JoinRow) -> JsonObject:
     }
 
 
-def _read_join(connection: Connection, network_id: str, join_id: str) -> JsonObject | None:
+def read_subject(connection: Connection, network_id: str, join_id: str) -> JsonObject | None:
     """One that waits, or what became of it: the node has the join's id."""
     row = joins.read_join(connection, network_id, join_id)
     if row is not None:
@@ -47,7 +47,7 @@ def _read_join(connection: Connection, network_id: str, join_id: str) -> JsonObj
     return None if node is None else node_json(node)
 
 
-_JOIN: Final = Subject(_read_join, "join")
+_JOIN: Final = Subject(read_subject, "join")
 
 
 async def list_joins(call: Call[None]) -> JsonObject:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -40,6 +43,10 @@ from wgpy.mesh.wire import (
 
 WAITING_POLL = 2
 """Seconds after which a host whose join waits asks again."""
+
+
+_VERSION: Final = re.compile(r"wgpy/([0-9A-Za-z.+-]{1,32})")
+"""What a node sends as its User-Agent."""
 
 
 def _check_wire(version: int) -> None:
@@ -120,6 +127,9 @@ async def session(request: Request) -> Response:
         raise await _unknown(request, asked)
     seen = context.identity.leaf_hashes_seen()
     context.sessions.check_session(asked, node.machine_key, context.identity.hash, seen)
+    version = _VERSION.fullmatch(request.headers.get("user-agent", ""))
+    if version is not None and version[1] != node.version:
+        await context.store.write(nodes.note_version, node.id, version[1])
     text = context.sessions.make_bearer(Bearer(node.network_id, node.id, node.key_epoch), now)
     return answer(Session(text, int(BEARER_AGE)).to_json())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 import msgspec
@@ -14,6 +15,7 @@ from coordinator.errors import Refusal
 from coordinator.names import MAX_LABEL, MAX_TAGS
 from coordinator.presence import PresenceLane
 from coordinator.store import nodes
+from coordinator.store.devices import names_of_owners
 from coordinator.store.tokens import MAX_EPHEMERAL, MIN_EPHEMERAL
 from wgpy.mesh.encoding import JsonObject
 
@@ -32,11 +34,13 @@ class NodeEdit(msgspec.Struct):
     )
 
 
-def node_shown(row: nodes.NodeRow, lane: PresenceLane) -> JsonObject:
-    """A node as the API shows it."""
+def node_shown(row: nodes.NodeRow, lane: PresenceLane, owners: Mapping[str, str] = {}) -> JsonObject:
+    """A node as the API shows it; `owners` are names of people by id."""
     return nodes.node_json(row) | {
         "machine_key": str(row.machine_key),
         "joined_at": row.joined_at,
+        "version": row.version,
+        "owner": None if row.person_id is None else owners.get(row.person_id),
         "seq": None if row.record is None else row.record.seq,
         **lane.presence_of(row.id).to_json(),
     }
@@ -54,13 +58,15 @@ _NODE: Final = Subject(_read_node, "node")
 
 async def list_nodes(call: Call[None]) -> JsonObject:
     rows = await call.read(nodes.list_nodes, call.network_id)
+    owners = await call.read(names_of_owners, rows)
     lane = await call.context.hub.presence_of(call.network_id)
-    return {"nodes": [node_shown(row, lane) for row in rows]}
+    return {"nodes": [node_shown(row, lane, owners) for row in rows]}
 
 
 async def show_node(call: Call[None]) -> JsonObject:
     row = await call.read(nodes.find_node_named, call.network_id, call.path("node"))
-    return node_shown(row, await call.context.hub.presence_of(call.network_id))
+    owners = await call.read(names_of_owners, [row])
+    return node_shown(row, await call.context.hub.presence_of(call.network_id), owners)
 
 
 async def edit_node(call: Call[NodeEdit]) -> JsonObject:

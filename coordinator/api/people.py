@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from coordinator.api.call import Call
 from coordinator.api.table import PAGE, Endpoint, Needs, Subject
 from coordinator.rights import ROLES, Right
-from coordinator.store import people
+from coordinator.store import devices, people
 from coordinator.store.browser_sessions import SessionRow, end_session, list_sessions
 from coordinator.store.networks import find_network_id, read_urls
 from coordinator.store.setup_links import SetupLink, encode_setup_secret, make_setup_link
@@ -131,17 +131,17 @@ async def create_person(call: Call[NewPerson]) -> object:
 
 async def edit_person(call: Call[PersonEdit]) -> Person:
     body = call.body
-    row = await call.change(people.edit_person, call.path("person"), body.is_admin, body.disabled, call.now)
+    row = await call.change(devices.edit_owner, call.path("person"), body.is_admin, body.disabled, call.now)
     return person_of(row)
 
 
 async def remove_person(call: Call[None]) -> Person:
-    return person_of(await call.change(people.remove_person, call.path("person")))
+    return person_of(await call.change(devices.remove_owner, call.path("person"), call.now))
 
 
 async def set_role(call: Call[Role]) -> Person:
     network_id = await call.read(find_network_id, call.path("on"), call.by.sees)
-    row = await call.change(people.set_role, call.path("person"), network_id, call.body.role)
+    row = await call.change(devices.set_owner_role, call.path("person"), network_id, call.body.role, call.now)
     return person_of(row)
 
 
@@ -207,7 +207,7 @@ ENDPOINTS: Final = (
     ),
     Endpoint(
         "DELETE", "/v1/admin/people/{person}", remove_person, Needs.ADMIN, "person.remove",
-        "Remove somebody, with their sessions and roles",
+        "Remove somebody, with their sessions, roles and devices",
         gives=Person, subject=PERSON, codes=("not_found", "last_admin"),
     ),
     Endpoint(

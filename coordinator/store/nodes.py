@@ -47,6 +47,8 @@ class NodeRow:
     expires_at: float | None = None
     expired_at: float | None = None
     rotation_wanted_at: float | None = None
+    person_id: str | None = None
+    version: str | None = None
 
     @property
     def is_disabled(self) -> bool:
@@ -71,6 +73,8 @@ _COLUMNS: Final = (
     nodes.c.expires_at,
     nodes.c.expired_at,
     nodes.c.rotation_wanted_at,
+    nodes.c.person_id,
+    nodes.c.version,
 )
 
 
@@ -92,6 +96,8 @@ def _node_row(row: Any) -> NodeRow:
         expires_at=row.expires_at,
         expired_at=row.expired_at,
         rotation_wanted_at=row.rotation_wanted_at,
+        person_id=row.person_id,
+        version=row.version,
     )
 
 
@@ -108,6 +114,7 @@ def node_json(row: NodeRow) -> JsonObject:
         "expires_at": row.expires_at,
         "expired": row.expired_at is not None,
         "token": row.token_id,
+        "person": row.person_id,
     }
 
 
@@ -247,6 +254,11 @@ def store_edit(connection: Connection, before: NodeRow, after: NodeRow, now: flo
     else:
         note(connection, after.network_id)
     connection.execute(update(nodes).where(nodes.c.id == after.id).values(**values))
+
+
+def note_version(connection: Connection, node_id: str, version: str) -> None:
+    """What it says that it runs: shown, and in no map."""
+    connection.execute(update(nodes).where(nodes.c.id == node_id).values(version=version))
 
 
 def remove_node(connection: Connection, network_id: str, wanted: str, now: float) -> NodeRow:

@@ -273,6 +273,7 @@ nodes: Final = Table(
     Column("key_made_at", Double, comment="when it took its present WireGuard key; none: as it joined"),
     Column("rotation_wanted_at", Double, comment="when an admin asked for a new key that has not come yet"),
     Column("person_id", String(32), comment="whose own device it is; none: nobody's"),
+    Column("version", String(32), comment="of wgpy, as it said at its last session"),
     UniqueConstraint("network_id", "name"),
     UniqueConstraint("machine_key", "token_id"),
     Index(None, "person_id"),

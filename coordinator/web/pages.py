@@ -44,7 +44,9 @@ HEADERS: Final = {
     "cache-control": "no-cache",  # asked again each time, and answered with 304
 }
 
-PATHS: Final = ("/", "/setup", "/sign-in", "/networks/{rest:path}", "/audit", "/people", "/settings")
+PATHS: Final = (
+    "/", "/setup", "/sign-in", "/networks/{rest:path}", "/join/{rest:path}", "/audit", "/people", "/settings",
+)  # fmt: skip
 """What a person may type or follow."""
 
 

@@ -121,6 +121,7 @@ FOR_EVERYONE = {
 LESS_THAN_ADMIN = {
     "network.list": Needs.SIGNED_IN,
     "token.create": Needs.ENROL,
+    "join.claim": Needs.OWN,
     "token.revoke": Needs.ENROL,
     "join.approve": Needs.ENROL,
     "join.refuse": Needs.ENROL,

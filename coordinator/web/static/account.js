@@ -6,6 +6,7 @@ import { ask, confirm, copyable, field, form, tell, toast } from "./dialogs.js";
 import { go, show } from "./router.js";
 import { forget, who } from "./session.js";
 import { ago, browserOf } from "./text.js";
+import { devices } from "./devices.js";
 import { providers } from "./providers.js";
 
 const SCOPES = [["read", "look"], ["enrol", "make tokens, approve nodes"], ["admin", "do everything"]];
@@ -83,6 +84,6 @@ function password() {
 
 export async function accountPage() {
   const me = await who();
-  return h("div", null, h("div", { class: "head" }, h("h1", null, "Settings")), await sessions(),
+  return h("div", null, h("div", { class: "head" }, h("h1", null, "Settings")), await devices(), await sessions(),
     me.is_admin ? [await providers(), await keys()] : null, await connections(), password());
 }

@@ -13,6 +13,7 @@ import { meshPage } from "./mesh.js";
 import { tokensPage } from "./tokens.js";
 import { settingsPage } from "./network_settings.js";
 import { nodePage } from "./node.js";
+import { joinPage } from "./devices.js";
 import { auditPage } from "./audit.js";
 import { peoplePage } from "./people.js";
 import { accountPage } from "./account.js";
@@ -42,6 +43,7 @@ tab("/mesh", "Mesh", behindSession(meshPage));
 tab("/tokens", "Tokens", behindSession(tokensPage));
 tab("/settings", "Settings", behindSession(settingsPage));
 route("/networks/:network/nodes/:node", behindSession(nodePage));
+route("/join/:network/:join", behindSession(joinPage));
 route("/audit", behindSession(auditPage));
 route("/people", behindSession(peoplePage));
 route("/settings", behindSession(accountPage));
@@ -50,7 +52,7 @@ const LINKS = [["/", "Networks"], ["/people", "People"], ["/audit", "Audit"], ["
 
 async function bar(path) {
   const me = path === "/sign-in" || path === "/setup" ? null : await who().catch(() => null);
-  const active = path.startsWith("/networks") ? "/" : path;
+  const active = /^\/(networks|join)\//.test(path) ? "/" : path;
   const shown = LINKS.filter(([href]) => me?.is_admin || href === "/" || href === "/settings");
   replace(document.getElementById("bar"), h("div", { class: "bar" },
     h("a", { class: "brand", href: "/" }, h("img", { src: "/static/icon.svg", alt: "" }), "wgpy"),

@@ -53,4 +53,10 @@ def upgrade() -> None:
             comment="whose own device it is; none: nobody's",
         ),
     )
+    op.add_column(
+        "nodes",
+        sa.Column(
+            "version", sa.String(length=32), nullable=True, comment="of wgpy, as it said at its last session"
+        ),
+    )
     op.create_index(op.f("ix_nodes_person_id"), "nodes", ["person_id"], unique=False)
