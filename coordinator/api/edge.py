@@ -87,7 +87,8 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
 
 
 async def answer_database_error(request: Request, error: Exception) -> Response:
-    logger.error("%s: the database failed: %s", request.url.path, str(error).splitlines()[0])
+    route = getattr(request.scope.get("route"), "path", "?")  # never the path itself: it is a stranger's word
+    logger.error("%s: the database failed: %s", route, str(error).splitlines()[0])
     if is_disk_full(error):
         return problem(
             Refusal("disk_full", "the coordinator's disk is full, so nothing was changed: make room on it")

@@ -10,14 +10,9 @@ from pathlib import Path
 import pytest
 
 from coordinator.api.proxies import BehindProxies
-from coordinator.app import PAGE_ROUTES
 from coordinator.client import AdminClient
-from coordinator.ratelimit import RateLimit
 from coordinator.state_dir import AdminFile
-from tests.coordinator.asgi import running_service
 from tests.coordinator.process import Coordinator
-from tests.coordinator.rows import Rows
-from tests.coordinator.test_who_may import FOR_EVERYONE
 from wgpy.addresses import parse_prefix
 from wgpy.errors import CoordinatorError
 from wgpy.mesh.token import Token
@@ -57,30 +52,6 @@ async def test_whose_word_about_an_address_counts(nearest: str, header: str | No
     scope = {"type": "http", "client": (nearest, 5), "headers": headers}
     await BehindProxies(app, TRUSTED, only=False)(scope, None, None)  # type: ignore[arg-type]
     assert found == [seen]
-
-
-async def test_everything_that_anybody_may_ask_is_limited_by_address(sqlite_rows: Rows) -> None:
-    asked = [
-        ("GET", path.replace("{name}", "main.js").replace("{rest:path}", "x")) for _, path, _ in PAGE_ROUTES
-    ]
-    asked += [("GET", "/nothing"), ("PUT", "/v1/identity"), ("GET", "/healthz"), ("GET", "/readyz")]
-    asked += [
-        ("GET", "/v1/identity"),
-        ("POST", "/v1/challenge"),
-        ("POST", "/v1/join"),
-        ("POST", "/v1/join/commit"),
-        ("POST", "/v1/join/open"),
-        ("POST", "/v1/session"),
-    ]
-    asked += [("POST", "/v1/setup"), ("POST", "/v1/setup/look"), ("POST", "/v1/sign-in")]
-    asked += [("GET", "/v1/openapi.json"), ("GET", "/v1/me"), ("GET", "/v1/watch"), ("GET", "/metrics")]
-    assert len(FOR_EVERYONE) == 12  # one more has to be asked for above
-    async with running_service(sqlite_rows, limit=RateLimit(0.001, 1, 1e6, 1e6)) as service:
-        for number, (method, path) in enumerate(asked):
-            service.address = f"192.0.2.{number}"
-            codes = [(await service.request(method, path, {})).code for _ in range(2)]
-            assert codes[0] != "rate_limited", path
-            assert codes[1] == "rate_limited", path
 
 
 @pytest.fixture
