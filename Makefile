@@ -3,7 +3,7 @@
 PYTHON = .venv/bin/python
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
-.PHONY: build test lint demo soak fuzz sanitize constant-time neon audit bench nat-matrix clean
+.PHONY: build test lint demo screenshots soak fuzz sanitize constant-time neon audit bench nat-matrix clean
 
 build:            ## .venv/bin/wgpy and .venv/bin/wgpy-device
 	@.ci/prepare build
@@ -31,6 +31,10 @@ lint:             ## formats, lints and types of Python and Rust
 demo:             ## a mesh of three hosts, in network namespaces; HOLD=1 keeps it until Ctrl-C
 	@.ci/prepare demo
 	@$(PYTHON) -m tests.netns.demo $(if $(filter-out 0,$(HOLD)),--hold)
+
+screenshots:      ## the pictures in the README, by the tests' browser
+	@.ci/prepare test
+	README_IMAGES=1 $(PYTHON) -m pytest -q tests/browser/test_readme.py
 
 soak:             ## the tests that take minutes, with gigabytes
 	@.ci/prepare test

@@ -82,10 +82,10 @@ def setup_link(coordinator: Coordinator) -> str:
     return found.group()
 
 
-def keep(page: Page, name: str) -> None:
-    """A screenshot, for people."""
+def keep(page: Page, name: str, *, whole: bool = True) -> None:
+    """A screenshot, for people: of the whole page, or of what is in view."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=whole)
 
 
 def begin(coordinator: Coordinator, name: str = "ada") -> None:

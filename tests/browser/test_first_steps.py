@@ -89,7 +89,7 @@ def test_a_network_is_made_a_node_joins_by_the_token_shown_and_appears_by_itself
     host = RemoteHost(1, Token.decode(shown.removeprefix("wgpy up ")))
     host.join()
     expect(page.get_by_role("link", name="host-1")).to_be_visible()
-    keep(page, "nodes")
+    keep(page, "nodes-first")
     page.get_by_role("link", name="host-1").click()
     expect(page.get_by_text(str(host.wireguard_key.public_key()))).to_be_visible()
     page.get_by_role("button", name="Remove").click()

@@ -66,7 +66,7 @@ def test_the_graph_shows_each_node_and_tunnel_and_what_both_ends_say(page: Page,
     expect(graph.get_by_role("button")).to_have_count(len(NAMES))
     expect(graph.locator("[data-pair]")).to_have_count(21)
     expect(graph.get_by_role("button", name="lyon, online, 5 of 6 tunnels up")).to_be_visible()
-    keep(page, "mesh")
+    keep(page, "mesh-world")
     graph.get_by_role("button", name="paris").hover()
     panel = page.get_by_role("complementary", name="What is chosen")
     expect(panel.get_by_role("heading", name="paris online")).to_be_visible()
