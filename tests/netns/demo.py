@@ -13,12 +13,14 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shlex
 import signal
 import sys
 import time
 from types import FrameType
 
+from tests.netns.doorway import Doorway
 from tests.netns.hosts import Internet, Lab
 from tests.netns.mesh import ADMIN, TOKEN, Mesh, Node
 from tests.netns.processes import HostFailure
@@ -120,7 +122,22 @@ def move_data(say: Narrator, source: Node, target: Node) -> None:
     )
 
 
+def show_page(say: Narrator, mesh: Mesh, port: int) -> None:
+    found = re.search(r"https://\S+(/setup#\S+)", mesh.serving.text())
+    say.step("The coordinator's page, for a browser on this machine")
+    say.output(f"https://127.0.0.1:{port}{found[1] if found else ''}")
+    say.output("The link is good once, for the first admin. A browser warns of the certificate, which is the")
+    say.output("coordinator's own: nodes check it by the token.")
+
+
 def hold(say: Narrator, lab: Lab, mesh: Mesh) -> None:
+    with Doorway(mesh.coordinator, (str(mesh.coordinator.ipv4), 8443), wished=8443) as door:
+        show_page(say, mesh, door.port)
+        show_around(say, lab, mesh)
+        signal.pause()
+
+
+def show_around(say: Narrator, lab: Lab, mesh: Mesh) -> None:
     say.step("Yours to look around, from another terminal")
     for host in (mesh.coordinator, *(node.host for node in mesh.nodes.values())):
         say.output(f"{host.enter}    a shell on {host.name}; with words, runs them there")
@@ -131,7 +148,6 @@ def hold(say: Narrator, lab: Lab, mesh: Mesh) -> None:
     say.output(f"{mesh.coordinator.enter} wgpy coordinator node list {mesh.network}")
     say.output(f"logs: {lab.directory}/*.d/*.log")
     say.good("Ctrl-C removes it all")
-    signal.pause()
 
 
 def run(say: Narrator, lab: Lab, *, holds: bool) -> None:
