@@ -23,26 +23,30 @@ PATIENCE = 20_000
 """Milliseconds for what a page shows by itself: the machine may be busy."""
 
 
+def chromium_flags() -> list[str]:
+    """Root has no sandbox to give."""
+    return ["--no-sandbox"] if os.geteuid() == 0 else []
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright:
-        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-        started = playwright.chromium.launch(executable_path=chromium, args=flags)
+        started = playwright.chromium.launch(executable_path=chromium, args=chromium_flags())
         yield started
         started.close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
 def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinator]:
-    started = Coordinator(tmp_path_factory.mktemp("coordinator") / "state", _free_port())
+    started = Coordinator(tmp_path_factory.mktemp("coordinator") / "state", free_port())
     started.start()
     yield started
     started.stop()

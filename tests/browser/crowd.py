@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 from tests.coordinator.process import Coordinator, RemoteHost
 from wgpy.addresses import Endpoint
@@ -12,8 +13,12 @@ from wgpy.mesh.tunnels import MAX_TUNNELS, Tunnel, TunnelReport
 class Crowd:
     """Nodes of one network that hold their streams; `tunnels[i, j]` is what i says of j."""
 
-    def __init__(self, coordinator: Coordinator, network: str, names: list[str], first: int = 0) -> None:
-        """`first`: the number of the first, which decides its keys."""
+    def __init__(
+        self, coordinator: Coordinator, network: str, names: list[str], first: int = 0, pause: float = 0.0
+    ) -> None:
+        """`first`: the number of the first, which decides its keys; `pause`: seconds between joins, of which
+        one address may not have too many at once.
+        """
         token = coordinator.token(network, "--uses", "0")
         self.hosts = [RemoteHost(first + number, token) for number in range(len(names))]
         self.tunnels: dict[tuple[int, int], Tunnel] = {}
@@ -21,6 +26,7 @@ class Crowd:
         for host, name in zip(self.hosts, names, strict=True):
             host.name = name
             host.join()
+            time.sleep(pause)
 
     def watch(self) -> None:
         for host in self.hosts:
