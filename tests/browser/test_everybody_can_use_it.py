@@ -36,6 +36,12 @@ PAGES = {
 
 DIALOGS = {
     "/": ["New network"],
+    "/networks/office": ["Add a node"],
+    "/networks/office/nodes/a-host-with-a-rather-long-name-that-somebody-chose": [
+        "Edit",
+        "Disable",
+        "Remove",
+    ],
     "/networks/office/tokens": ["New token", "Revoke"],
     "/networks/office/settings": ["Delete this network"],
     "/people": ["Add somebody", "Roles", "Keep out"],
