@@ -62,13 +62,14 @@ def test_the_pictures_of_the_readme_show_the_page_as_it_is(
     begin(coordinator)
     ranges = ("--cidr", "10.7.0.0/16", "--cidr", "fd07:5c9a:21e4::/64")
     coordinator.run("network", "create", "home", "--keyless", *ranges)
-    crowd = Crowd(coordinator, "home", list(NODES))
+    network = "home"
+    crowd = Crowd(coordinator, network, list(NODES))
     say_all(crowd)
     page = make_page(viewport={"width": 1200, "height": 760})
     enter(page)
     for host, tags in zip(crowd.hosts, NODES.values(), strict=True):
         answer = page.request.patch(
-            f"/v1/admin/networks/home/nodes/{host.id}",
+            f"/v1/admin/networks/{network}/nodes/{host.id}",
             data=json.dumps({"tags": tags}),
             headers={"if-match": "*", "sec-fetch-site": "same-origin", "content-type": "application/json"},
         )
