@@ -125,8 +125,17 @@ for boot in itertools.count(10):
 
 def test_keys_of_a_join_under_way_are_found_again_and_are_no_network(directory: Path) -> None:
     assert state_file.load_pending("0123456789abcdef") is None
-    state_file.save_pending("0123456789abcdef", make_keys())
-    assert state_file.load_pending("0123456789abcdef") == make_keys()
+    pending = state_file.Pending(make_keys())
+    state_file.save_pending("0123456789abcdef", pending)
+    assert state_file.load_pending("0123456789abcdef") == pending
+    asked = state_file.Asked(bytes(32), True, bytes(range(32)))
+    further = dataclasses.replace(
+        asked, join="0" * 32, coordinator_nonce=bytes(32), leaf_hash=bytes(32), code="K7P-3XW"
+    )
+    for step in (asked, further):
+        pending = state_file.Pending(make_keys(), step)
+        state_file.save_pending("0123456789abcdef", pending)
+        assert state_file.load_pending("0123456789abcdef") == pending
     assert state_file.known_names() == []
     assert next(directory.iterdir()).stat().st_mode & 0o777 == 0o600
     state_file.delete_pending("0123456789abcdef")

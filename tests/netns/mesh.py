@@ -27,13 +27,20 @@ class Mesh:
     """A coordinator that serves one network. Everything is done by the commands that a user would type."""
 
     def __init__(
-        self, internet: Internet, network: str = "home", *options: str, is_public: bool = False
+        self,
+        internet: Internet,
+        network: str = "home",
+        *options: str,
+        is_public: bool = False,
+        coordinator: str = "coordinator",
     ) -> None:
-        """`options` are those of `network create`. `is_public`: on port 443, and over IPv6 too."""
+        """`options` are those of `network create`. `is_public`: on port 443, and over IPv6 too. `coordinator`
+        is the host that it runs on.
+        """
         self.internet = internet
         self.network = network
         self.nodes: dict[str, Node] = {}
-        self.coordinator = internet.host("coordinator")
+        self.coordinator = internet.host(coordinator)
         if is_public:
             hosts, self._listen = (f"{self.coordinator.ipv4}", f"[{self.coordinator.ipv6}]"), ":443"
             self.urls = tuple(f"https://{host}" for host in hosts)

@@ -25,6 +25,7 @@ from wgpy.agent.datagrams import Datagrams
 from wgpy.agent.discovery import OutsideView
 from wgpy.agent.follow import Follower
 from wgpy.agent.host_link import HostLink, concerns_us, look_around
+from wgpy.agent.neighbours import Neighbours
 from wgpy.agent.paths import Paths
 from wgpy.agent.plan import make_plan, wanted_setting
 from wgpy.agent.report import CoordinatorReport, Heard, PeerFacts, PeerReport, Report, describe_peer
@@ -87,6 +88,7 @@ class Agent:
         self._verified: dict[str, Record] = {}
         self._clipped: ClippedMap | None = None
         self._around = Surroundings()
+        self._neighbours = Neighbours()
         self._who = Credentials(state.network.id, state.node, state.keys.machine_key)
         self._client = CoordinatorClient(state.coordinator_urls, Trust(state.identity_hash, state.pinned))
         self._follower = Follower(self._client, self._who, self)
@@ -117,12 +119,15 @@ class Agent:
             save_state(self.state)
 
     def _bind(self) -> None:
-        """Come up on the port of last time, which NATs and peers know; on any, when somebody has taken it."""
+        """Come up on the port of last time, which NATs and peers know, at first on the network's; on any,
+        when somebody has taken it.
+        """
+        port = self.state.listen_port or self.state.network.listen_port
         try:
-            self._device.set_listen_port(self.state.listen_port)
+            self._device.set_listen_port(port)
             self._device.bring_up()
         except OSError as error:
-            logger.warning("cannot listen on port %d again: %s", self.state.listen_port, error.strerror)
+            logger.warning("cannot listen on port %d: %s", port, error.strerror)
             self._device.set_listen_port(0)
             self._device.bring_up()
 
@@ -186,12 +191,37 @@ class Agent:
     def handle_map(self, held: HeldMap) -> None:
         before = self.state
         self._keep(held=held, network=held.map.network)
+        mine = held.map.self_node
+        if isinstance(mine, Node) and mine.name != before.node_name:
+            logger.warning("this node is called %s now", mine.name)
+            self._keep(node_name=mine.name)
+        self._follow_listen_port(before.network.listen_port)
         if before.network.urls != held.map.network.urls:
             self._client.urls = self.state.coordinator_urls
             self.outside.set_urls(self._client.urls)
             self._look_around()
         if before.held is None or before.held.map != held.map:
             self._apply_map()
+
+    def _follow_listen_port(self, before: int) -> None:
+        """An admin gave the network's nodes another port: take it, unless one was chosen here."""
+        wanted = self.state.network.listen_port
+        if wanted in (0, before, self._device.listen_port) or self.state.port_chosen:
+            return
+        try:
+            self._device.set_listen_port(wanted)
+        except OSError as error:
+            logger.warning("cannot listen on the network's port %d: %s", wanted, error.strerror)
+            return
+        self._keep(listen_port=wanted)
+        self._look_for_own_endpoints()
+        self._follower.report_now()
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether an admin keeps this node out, or its time is over."""
+        mine = self._own_map().self_node
+        return isinstance(mine, Node) and mine.extra.get("disabled") is True
 
     def _own_map(self) -> Map:
         """The map held, or before there is one: the network, with nobody else in it."""
@@ -210,7 +240,7 @@ class Agent:
     def _look_around(self) -> None:
         literals = [_literal(url) for url in self._client.urls]
         known = [address for address in (*literals, self._client.remote_address) if address is not None]
-        self._around = look_around(self._device.name, list(dict.fromkeys(known)))
+        self._around = look_around(self._device.name, list(dict.fromkeys(known)), self._neighbours.describe)
         self._look_for_own_endpoints()
 
     def _look_for_own_endpoints(self) -> None:
@@ -373,6 +403,10 @@ class Agent:
         state, device = self.state, self._device
         problems = [str(refusal) for refusal in self._grant().refused]
         problems += [*self._link.problems.values()]
+        if self.is_disabled:
+            problems.append(
+                "an admin of the network keeps this node out, or its time is over: it has no peers"
+            )
         if self._clipped is not None:
             names = {node.id: getattr(node, "name", node.id[:8]) for node in self._own_map().peers.values()}
             problems += [f"node {names[node_id]}: {why}" for node_id, why in self._clipped.skipped.items()]

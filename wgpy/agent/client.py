@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import trio
 
@@ -17,7 +17,7 @@ from wgpy.addresses import IPAddress
 from wgpy.agent.connection import MAX_ANSWER_SIZE, Connection, Response
 from wgpy.errors import CoordinatorError
 from wgpy.keys import PrivateKey
-from wgpy.mesh.encoding import Fields, MalformedMessage, decode_json, encode_json
+from wgpy.mesh.encoding import Fields, MalformedMessage, decode_json, encode_b64u, encode_json
 from wgpy.mesh.frames import (
     DEAD_STREAM_TIMEOUT,
     MAX_FRAME_SIZE,
@@ -27,8 +27,16 @@ from wgpy.mesh.frames import (
     decode_frame,
     read_frame,
 )
+from wgpy.mesh.keyless import CommitAnswer, CommitRequest, OpenRequest, Waiting
 from wgpy.mesh.record import Record
-from wgpy.mesh.signing import IdentityPublicKey, MachineKey, join_input, session_input, wireguard_proof
+from wgpy.mesh.signing import (
+    NO_LEAF,
+    IdentityPublicKey,
+    MachineKey,
+    join_input,
+    session_input,
+    wireguard_proof,
+)
 from wgpy.mesh.token import Token
 from wgpy.mesh.wire import (
     WIRE_VERSION,
@@ -46,12 +54,16 @@ from wgpy.mesh.wire import (
 _RENEW_BEFORE: Final = 60.0
 """Seconds before its end at which a bearer is no longer used."""
 
+_CAPABILITIES: Final = ("approval",)
+"""What we say that we can do when we join: wait for an admin's word."""
+
 _HINTS: Final = {
     "token_unknown": "this token is unknown (deleted, or another coordinator's): ask for a new one",
     "token_used": "this token was used up by another host: ask for a new one",
     "token_expired": "this token has expired: ask for a new one",
     "token_revoked": "this token was revoked: ask for a new one",
     "key_in_use": "another node has this WireGuard key: was the state copied from another host?",
+    "join_refused": "an admin of the network refused this host",
     "network_full": "the network has no free address: ask its administrator for a larger range",
     "node_unknown": "this node is not known there (any more)",
     "rate_limited": "too many requests from this address: wait a minute",
@@ -78,6 +90,12 @@ class Credentials:
     network: str
     node: str
     machine_key: MachineKey
+
+
+class _Proof(NamedTuple):
+    challenge: bytes
+    signature: bytes
+    wireguard_proof: bytes
 
 
 class Refused(CoordinatorError):
@@ -143,8 +161,8 @@ class CoordinatorClient:
         identity = _read(connection, response, Identity.from_json)
         if identity.identity.hash != self.trust.identity_hash or not identity.verify():
             raise CoordinatorError(
-                f"{connection.url} is not the coordinator that the token names (its identity is "
-                "another): is the address right, or does someone else answer there?",
+                f"{connection.url} is not the coordinator that was named to this host (its identity is "
+                f"{encode_b64u(identity.identity.hash)}): is the address right, or who answers there?",
                 code="identity_mismatch",
             )
         if self.trust.pinned and connection.leaf_hash not in identity.leaves:
@@ -176,37 +194,87 @@ class CoordinatorClient:
         wireguard_key: PrivateKey,
         name: str,
         before: Callable[[], None],
-    ) -> Membership:
-        """Join. `before` is called when all is ready and nothing was spent: the keys have to be on disk
-        when it returns.
+    ) -> Membership | Waiting:
+        """Join, or hear that an admin has to approve. `before` is called when all is ready and nothing was
+        spent: the keys have to be on disk when it returns.
         """
         async with await self.connect() as connection:
-            challenge = await self._challenge(connection)
-            signed = join_input(
-                identity_hash=self.trust.identity_hash,
-                leaf_hash=connection.leaf_hash,
-                challenge=challenge.challenge,
-                token_id=token.id,
-                wireguard_key=wireguard_key.public_key(),
-                name=name,
-            )
-            try:
-                shared = wireguard_key.exchange(challenge.ephemeral)
-            except ValueError:
-                raise CoordinatorError(f"{connection.url}: its ephemeral key is of low order") from None
-            machine = machine_key.public_key()
+            proof = await self._prove(connection, token.id, machine_key, wireguard_key, name)
             request = JoinRequest(
                 token=token.secret,
                 name=name,
-                machine_key=machine,
+                machine_key=machine_key.public_key(),
                 wireguard_key=wireguard_key.public_key(),
-                challenge=challenge.challenge,
-                signature=machine_key.sign(signed),
-                wireguard_proof=wireguard_proof(shared, challenge.challenge, machine),
+                challenge=proof.challenge,
+                signature=proof.signature,
+                wireguard_proof=proof.wireguard_proof,
+                capabilities=_CAPABILITIES,
             )
             before()
             response = await connection.request("POST", "/v1/join", body=encode_json(request.to_json()))
-            return _read(connection, response, Membership.from_json)
+            return _read(connection, response, _read_join)
+
+    async def commit_join(self, network: str, commitment: bytes) -> CommitAnswer:
+        """Begin a join without a token."""
+        body = encode_json(CommitRequest(network, commitment).to_json())
+        async with await self.connect() as connection:
+            response = await connection.request("POST", "/v1/join/commit", body=body)
+            return _read(connection, response, CommitAnswer.from_json)
+
+    async def open_join(
+        self,
+        join: str,
+        nonce: bytes,
+        *,
+        machine_key: MachineKey,
+        wireguard_key: PrivateKey,
+        name: str,
+        before: Callable[[OpenRequest, bytes], None],
+    ) -> Membership | Waiting:
+        """Show what was committed to, or see how the join stands. `before` is called with what is about to be
+        sent and the leaf hash of the connection.
+        """
+        async with await self.connect() as connection:
+            proof = await self._prove(connection, join, machine_key, wireguard_key, name)
+            request = OpenRequest(
+                join=join,
+                nonce=nonce,
+                name=name,
+                machine_key=machine_key.public_key(),
+                wireguard_key=wireguard_key.public_key(),
+                challenge=proof.challenge,
+                signature=proof.signature,
+                wireguard_proof=proof.wireguard_proof,
+                capabilities=_CAPABILITIES,
+            )
+            before(request, connection.leaf_hash)
+            response = await connection.request("POST", "/v1/join/open", body=encode_json(request.to_json()))
+            return _read(connection, response, _read_join)
+
+    async def _prove(
+        self,
+        connection: Connection,
+        asks_by: str,
+        machine_key: MachineKey,
+        wireguard_key: PrivateKey,
+        name: str,
+    ) -> _Proof:
+        """That we hold both keys; `asks_by` is the id of a token or of a join."""
+        challenge = await self._challenge(connection)
+        signed = join_input(
+            identity_hash=self.trust.identity_hash,
+            leaf_hash=connection.leaf_hash,
+            challenge=challenge.challenge,
+            token_id=asks_by,
+            wireguard_key=wireguard_key.public_key(),
+            name=name,
+        )
+        try:
+            shared = wireguard_key.exchange(challenge.ephemeral)
+        except ValueError:
+            raise CoordinatorError(f"{connection.url}: its ephemeral key is of low order") from None
+        proof = wireguard_proof(shared, challenge.challenge, machine_key.public_key())
+        return _Proof(challenge.challenge, machine_key.sign(signed), proof)
 
     # --- with a session -------------------------------------------------------------------------------------
 
@@ -287,6 +355,30 @@ class CoordinatorClient:
                         raise _malformed(connection, error) from None
                     if frame is not None:
                         yield frame
+
+
+async def first_contact(url: str, pin: bytes | None) -> Trust:
+    """Who answers at a coordinator's URL, for a host that has nothing but that; `pin` is its identity hash,
+    if it is known.
+
+    A certificate that the system's CAs vouch for settles who it is, and so does a pin. Without either the
+    first answer is believed, and kept to. Raises CoordinatorError.
+    """
+    try:
+        connection = await Connection.open(url, pinned=False)
+    except CoordinatorError:
+        connection = await Connection.open(url, pinned=True)
+    async with connection:
+        identity = _read(connection, await connection.request("GET", "/v1/identity"), Identity.from_json)
+        client = CoordinatorClient(
+            (url,), Trust(pin or identity.identity.hash, connection.leaf_hash != NO_LEAF)
+        )
+        await client._check_identity(connection)
+    return client.trust
+
+
+def _read_join(value: object) -> Membership | Waiting:
+    return Waiting.from_json(value) if Fields(value).has("waiting") else Membership.from_json(value)
 
 
 def _read(connection: Connection, response: Response, read: Callable[[object], _Read]) -> _Read:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from wgpy.addresses import Endpoint, IPAddress, Prefix, host_prefix
@@ -174,9 +174,13 @@ def concerns_us(change: Change) -> bool:
     return not isinstance(change, RouteChanged) or change.route.gateway is None
 
 
-def look_around(own_interface: str, coordinators: Sequence[IPAddress]) -> Surroundings:
+def look_around(
+    own_interface: str,
+    coordinators: Sequence[IPAddress],
+    describe_tunnel: Callable[[str], str] = lambda interface: interface,
+) -> Surroundings:
     """What the host has of its own: the prefixes of its other interfaces, what other tunnels are routed, and
-    where its coordinator is.
+    where its coordinator is. `describe_tunnel` says whose a tunnel is, by its interface.
     """
     with Netlink() as netlink:
         links = {link.index: link for link in netlink.links() if link.name not in ("lo", own_interface)}
@@ -188,7 +192,8 @@ def look_around(own_interface: str, coordinators: Sequence[IPAddress]) -> Surrou
         for link in links.values():
             if link.kind in _TUNNELS:
                 routes = [*netlink.routes(4, interface=link.index), *netlink.routes(6, interface=link.index)]
-                connected += [(route.prefix, link.name) for route in routes if route.table == RT_TABLE_MAIN]
+                whose = describe_tunnel(link.name)
+                connected += [(route.prefix, whose) for route in routes if route.table == RT_TABLE_MAIN]
     own = [(prefix, name) for prefix, name in connected if prefix.prefixlen and not _is_special(prefix)]
     return Surroundings(tuple(dict.fromkeys(own)), tuple(coordinators))
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
+from wgpy.agent.approval import MAY_PASS, describe_left, wait_admitted
 from wgpy.agent.client import CoordinatorClient, Refused, Trust
 from wgpy.agent.options import UpOptions
 from wgpy.agent.state_file import (
     Keys,
+    Pending,
     State,
     delete_pending,
     known_names,
@@ -28,6 +30,7 @@ from wgpy.agent.state_file import (
 )
 from wgpy.errors import CoordinatorError, HostError, WgpyError
 from wgpy.keys import PrivateKey
+from wgpy.mesh.keyless import Waiting
 from wgpy.mesh.signing import MachineKey
 from wgpy.mesh.token import Token
 from wgpy.mesh.wire import Membership, requested_name
@@ -37,57 +40,79 @@ logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
-_MAY_PASS: Final = frozenset(("rate_limited", "challenge_expired", "internal"))
-"""Refusals after which the same join may succeed."""
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What a membership came of, beside the answer: trust, URLs, the id of the token or join, keys."""
+
+    identity_hash: bytes
+    pinned: bool
+    urls: tuple[str, ...]
+    id: str
+    keys: Keys
+
+
+def load_known() -> Iterator[State]:
+    """Every membership of this host. Files that cannot be read are passed over, and told of."""
+    for name in known_names():
+        try:
+            yield load_state(name)
+        except WgpyError as error:
+            logger.warning("%s", error)
 
 
 def find_joined(token: Token) -> State | None:
-    """The membership that came of this token. Files that cannot be read are passed over, and told of."""
-    for name in known_names():
-        try:
-            state = load_state(name)
-        except WgpyError as error:
-            logger.warning("%s", error)
-            continue
+    """The membership that came of this token."""
+    for state in load_known():
         if state.token_id == token.id and state.identity_hash == token.identity_hash:
             return state
     return None
 
 
 async def join(token: Token, options: UpOptions, say: Say) -> State:
-    """Become a member and write it down. Raises WgpyError; then nothing is left behind that a retry could
-    not use.
+    """Become a member, if need be after an admin's approval, and write it down. Raises WgpyError; then
+    nothing is left behind that a retry could not use.
     """
     with locked(f"joining-{token.id}"):
         check_host(options.interface)
         pending = load_pending(token.id)
-        keys = pending or Keys(MachineKey(os.urandom(32)), PrivateKey(os.urandom(32)))
+        keys = pending.keys if pending else Keys(MachineKey(os.urandom(32)), PrivateKey(os.urandom(32)))
         client = CoordinatorClient(token.urls, Trust(token.identity_hash, token.pinned))
+        name = options.node_name or requested_name(socket.gethostname())
         say(f"joining at {' or '.join(token.urls)}")
         is_sent = False
 
         def before_sending() -> None:
             nonlocal is_sent
-            save_pending(token.id, keys)
+            save_pending(token.id, Pending(keys))
             is_sent = True
 
-        try:
-            membership = await client.join(
+        async def ask() -> Membership | Waiting:
+            return await client.join(
                 token,
                 machine_key=keys.machine_key,
                 wireguard_key=keys.wireguard_key,
-                name=options.node_name or requested_name(socket.gethostname()),
+                name=name,
                 before=before_sending,
             )
+
+        try:
+            answer = await ask()
+            if isinstance(answer, Waiting):
+                say(
+                    f"waiting for an admin of the network to approve this host, {name}, for up to "
+                    f"{describe_left(answer.expires_in)}; stopped and run again, this goes on where it was"
+                )
+                answer = await wait_admitted(answer, ask, say, lambda: f"waiting for approval as {name}")
         except CoordinatorError as error:
-            if isinstance(error, Refused) and error.code not in _MAY_PASS:
+            if isinstance(error, Refused) and error.code not in MAY_PASS:
                 delete_pending(token.id)
             elif is_sent:
                 text = f"{error}; it may have taken the join: run this again, no use is spent twice"
                 raise CoordinatorError(text, code=error.code) from None
             raise
-        state = _membership_state(token, keys, membership, options)
-        save_state(state)
+        joined = Joined(token.identity_hash, token.pinned, token.urls, token.id, keys)
+        state = keep_membership(joined, answer, options)
         delete_pending(token.id)
         return state
 
@@ -97,21 +122,24 @@ def check_host(interface: str | None) -> None:
     Tun.create(interface or "wgpy%d").close()
 
 
-def _membership_state(token: Token, keys: Keys, membership: Membership, options: UpOptions) -> State:
-    name = _free_name(membership.network.name, membership.network.id, token.identity_hash)
-    return State(
+def keep_membership(joined: Joined, membership: Membership, options: UpOptions) -> State:
+    """What we are from now on, on disk. Raises StateError."""
+    name = _free_name(membership.network.name, membership.network.id, joined.identity_hash)
+    state = State(
         name=name,
-        keys=keys,
-        identity_hash=token.identity_hash,
-        pinned=token.pinned,
-        urls=token.urls,
-        token_id=token.id,
+        keys=joined.keys,
+        identity_hash=joined.identity_hash,
+        pinned=joined.pinned,
+        urls=joined.urls,
+        token_id=joined.id,
         network=membership.network,
         node=membership.node,
         node_name=membership.name,
         addresses=membership.addresses,
         interface=options.interface or interface_name(name),
     )
+    save_state(state)
+    return state
 
 
 def interface_name(network: str) -> str:

@@ -20,6 +20,7 @@ from wgpy.agent.detach import detach
 from wgpy.agent.follow import Removed
 from wgpy.agent.groups import single_error
 from wgpy.agent.join import Say, find_joined, join
+from wgpy.agent.keyless import Place, find_member, join_keyless
 from wgpy.agent.notify import notify
 from wgpy.agent.operations import Operations
 from wgpy.agent.options import REMOVED_EXIT_CODE, UpOptions, take_over
@@ -90,13 +91,25 @@ async def _cancel_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope
 
 async def _find_state(options: UpOptions, say: Say) -> State:
     """The membership to start, joined now if need be."""
+    if options.coordinator is not None and options.network is not None:
+        return await _find_keyless(Place(options.coordinator, options.network, options.pin), options, say)
     if options.token is None:
         assert options.name is not None
         return load_state(options.name)
     if (state := find_joined(options.token)) is not None:
         say(f"this host joined {state.name} by this token before; starting it")
         return state
-    state = await join(options.token, options, say)
+    return _say_joined(await join(options.token, options, say), say)
+
+
+async def _find_keyless(place: Place, options: UpOptions, say: Say) -> State:
+    if (state := find_member(place)) is not None:
+        say(f"this host joined {state.name} before; starting it")
+        return state
+    return _say_joined(await join_keyless(place, options, say), say)
+
+
+def _say_joined(state: State, say: Say) -> State:
     say(f"joined {state.name} as {state.node_name}, {' and '.join(own_addresses(state))}")
     return state
 
@@ -107,6 +120,7 @@ def with_choices(state: State, options: UpOptions) -> State:
         state,
         interface=options.interface or state.interface,
         listen_port=state.listen_port if options.listen_port is None else options.listen_port,
+        port_chosen=state.port_chosen if options.listen_port is None else options.listen_port != 0,
         endpoints=tuple(map(str, options.endpoints)) or state.endpoints,
         accepted=tuple(dict.fromkeys((*state.accepted, *options.accept))),
     )

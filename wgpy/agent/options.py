@@ -8,7 +8,15 @@ from typing import Final, Self
 
 from wgpy.addresses import Endpoint, Prefix
 from wgpy.errors import ConfigError
-from wgpy.mesh.encoding import Fields, JsonObject, MalformedMessage, decode_json, encode_json
+from wgpy.mesh.encoding import (
+    Fields,
+    JsonObject,
+    MalformedMessage,
+    decode_json,
+    encode_b64u,
+    encode_json,
+)
+from wgpy.mesh.signing import HASH_SIZE
 from wgpy.mesh.token import Token
 
 REMOVED_EXIT_CODE: Final = 3
@@ -18,12 +26,16 @@ _MAX_SIZE: Final = 65536
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """Either `token` (join, or start what was joined by it) or `name` (start). None, (): as it was, or the
-    default.
+    """Either `token` (join, or start what was joined by it), or `name` (start), or `coordinator` and
+    `network` (join without a token, or start it), with `pin`, the coordinator's identity hash, if it is
+    known. None, (): as it was, or the default.
     """
 
     token: Token | None = None
     name: str | None = None
+    coordinator: str | None = None
+    network: str | None = None
+    pin: bytes | None = None
     node_name: str | None = None
     interface: str | None = None
     listen_port: int | None = None
@@ -36,6 +48,9 @@ class UpOptions:
         return {
             "token": None if self.token is None else self.token.encode(),
             "name": self.name,
+            "coordinator": self.coordinator,
+            "network": self.network,
+            "pin": None if self.pin is None else encode_b64u(self.pin),
             "node_name": self.node_name,
             "interface": self.interface,
             "listen_port": self.listen_port,
@@ -57,6 +72,9 @@ class UpOptions:
         return cls(
             token=None if token is None else Token.decode(token),
             name=text("name"),
+            coordinator=text("coordinator"),
+            network=text("network"),
+            pin=None if fields.is_null("pin") else fields.octets("pin", HASH_SIZE),
             node_name=text("node_name"),
             interface=text("interface"),
             listen_port=None if fields.is_null("listen_port") else fields.integer("listen_port", 0, 65535),

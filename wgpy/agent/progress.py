@@ -25,6 +25,7 @@ async def show_progress(agent: Agent, say: Callable[[str], None], ready: Callabl
         await agent.contacted.wait()
     started = trio.current_time()
     said_coordinator = said_peers = ""
+    said_problems: tuple[str, ...] = ()
     is_ready = False
     while True:
         began = trio.current_time()
@@ -38,10 +39,16 @@ async def show_progress(agent: Agent, say: Callable[[str], None], ready: Callabl
             said_peers = line
             say(line)
             notify(f"STATUS={line}")
+        if is_ready and report.problems != said_problems:
+            for problem in report.problems:
+                if problem not in said_problems:
+                    say(f"note: {problem}")
+            said_problems = report.problems
         if not is_ready and (is_settled or trio.current_time() - started > SETTLE_TIME):
             is_ready = True
             for problem in report.problems:
                 say(f"note: {problem}")
+            said_problems = report.problems
             ready()
         pause = LOOK_INTERVAL if not is_ready else 4 * LOOK_INTERVAL
         await trio.sleep(max(pause, (trio.current_time() - began) * 100))

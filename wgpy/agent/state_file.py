@@ -20,6 +20,7 @@ from wgpy.errors import ConfigError, HostError, StateError
 from wgpy.keys import KEY_SIZE, PrivateKey
 from wgpy.mesh.delta import HeldMap
 from wgpy.mesh.encoding import Fields, JsonObject, MalformedMessage, decode_json, encode_b64u, encode_json
+from wgpy.mesh.keyless import NONCE_SIZE
 from wgpy.mesh.netmap import Map, Network
 from wgpy.mesh.signing import HASH_SIZE, IdentityPublicKey, MachineKey
 
@@ -55,9 +56,9 @@ class Keys:
 class State:
     """A membership. Values: a change is `dataclasses.replace`, then `save_state`.
 
-    `name` is the file's, `token_id` that of the token that it came from. `interface`, `listen_port` (0:
-    never bound), `endpoints` and `accepted` are local choices; `boot` counts starts; `timestamp` is above
-    every TAI64N sent; `seen` is where peers were last, by node id.
+    `name` is the file's, `token_id` that of the token that it came from. `interface`, `listen_port` (0: never
+    bound), `endpoints` and `accepted` are local choices, the port only with `port_chosen`; `boot` counts
+    starts; `timestamp` is above every TAI64N sent; `seen` is where peers were last, by node id.
     """
 
     name: str
@@ -74,6 +75,7 @@ class State:
     identity: IdentityPublicKey | None = None
     accepted: tuple[Prefix, ...] = ()
     listen_port: int = 0
+    port_chosen: bool = False
     endpoints: tuple[str, ...] = ()
     boot: int = 0
     record_seq: int = 0
@@ -103,6 +105,7 @@ class State:
             "interface": self.interface,
             "accepted": [str(prefix) for prefix in self.accepted],
             "listen_port": self.listen_port,
+            "port_chosen": self.port_chosen,
             "endpoints": list(self.endpoints),
             "boot": self.boot,
             "record_seq": self.record_seq,
@@ -141,6 +144,7 @@ class State:
             interface=fields.text("interface", 15),
             accepted=fields.prefixes("accepted"),
             listen_port=fields.integer("listen_port", 0, 65535),
+            port_chosen=not fields.is_null("port_chosen") and fields.boolean("port_chosen"),
             endpoints=tuple(str(endpoint) for endpoint in fields.endpoints("endpoints")),
             boot=fields.integer("boot"),
             record_seq=fields.integer("record_seq"),
@@ -229,37 +233,97 @@ def write_private_file(path: Path, value: JsonObject) -> None:
         raise StateError(f"cannot write {path}: {error.strerror}") from None
 
 
-# --- the keys of a join under way -----------------------------------------------------------------
+# --- a join under way -----------------------------------------------------------------------------
 
 
-def pending_path(token_id: str) -> Path:
-    """Where the keys of a join wait until it is answered: a join that was cut off is repeated with the same
-    ones, and so spends no second use of its token.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A join without a token, as far as it got: whom we trust, our nonce, the coordinator's with the join's
+    id once it took our commitment, and the code with the leaf hash that went into it once we opened that.
     """
-    return state_directory() / f".joining-{token_id}"
+
+    identity_hash: bytes
+    pinned: bool
+    nonce: bytes
+    join: str | None = None
+    coordinator_nonce: bytes | None = None
+    leaf_hash: bytes | None = None
+    code: str | None = None
+
+    def to_json(self) -> JsonObject:
+        def optional(octets: bytes | None) -> str | None:
+            return None if octets is None else encode_b64u(octets)
+
+        return {
+            "identity_hash": encode_b64u(self.identity_hash),
+            "pinned": self.pinned,
+            "nonce": encode_b64u(self.nonce),
+            "join": self.join,
+            "coordinator_nonce": optional(self.coordinator_nonce),
+            "leaf_hash": optional(self.leaf_hash),
+            "code": self.code,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Self:
+        def optional(name: str) -> bytes | None:
+            return None if fields.is_null(name) else fields.octets(name, HASH_SIZE)
+
+        return cls(
+            identity_hash=fields.octets("identity_hash", HASH_SIZE),
+            pinned=fields.boolean("pinned"),
+            nonce=fields.octets("nonce", NONCE_SIZE),
+            join=None if fields.is_null("join") else fields.identifier("join"),
+            coordinator_nonce=optional("coordinator_nonce"),
+            leaf_hash=optional("leaf_hash"),
+            code=None if fields.is_null("code") else fields.text("code", 16),
+        )
 
 
-def load_pending(token_id: str) -> Keys | None:
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What of a join has to outlive a kill: its keys, and without a token how far it got."""
+
+    keys: Keys
+    asked: Asked | None = None
+
+    def to_json(self) -> JsonObject:
+        value = self.keys.to_json()
+        return value if self.asked is None else value | {"asked": self.asked.to_json()}
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        fields = Fields(value)
+        asked = None if fields.is_null("asked") else Asked.from_fields(fields.fields("asked"))
+        return cls(Keys.from_fields(fields), asked)
+
+
+def pending_path(join_id: str) -> Path:
+    """Where a join waits until it is answered, by the id of its token or of what it asks for: one that was
+    cut off is repeated with the same keys, and so spends no second use of its token.
+    """
+    return state_directory() / f".joining-{join_id}"
+
+
+def load_pending(join_id: str) -> Pending | None:
     """Raises StateError for a damaged file."""
-    path = pending_path(token_id)
+    path = pending_path(join_id)
     try:
-        return Keys.from_fields(Fields(decode_json(path.read_bytes(), MAX_SIZE)))
+        return Pending.from_json(decode_json(path.read_bytes(), MAX_SIZE))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StateError(f"cannot read {path}: {error.strerror}") from None
     except MalformedMessage as error:
-        raise StateError(
-            f"the keys of a join under way, {path}, are damaged ({error}): remove the file"
-        ) from None
+        raise StateError(f"the join under way, {path}, is damaged ({error}): remove the file") from None
 
 
-def save_pending(token_id: str, keys: Keys) -> None:
-    write_private_file(pending_path(token_id), keys.to_json())
+def save_pending(join_id: str, pending: Pending) -> None:
+    write_private_file(pending_path(join_id), pending.to_json())
 
 
-def delete_pending(token_id: str) -> None:
-    pending_path(token_id).unlink(missing_ok=True)
+def delete_pending(join_id: str) -> None:
+    pending_path(join_id).unlink(missing_ok=True)
 
 
 # --- one agent a network --------------------------------------------------------------------------

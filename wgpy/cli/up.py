@@ -16,7 +16,8 @@ from wgpy.agent.state_file import known_names
 from wgpy.cli.conf import down_file, has_tunnel, up_file
 from wgpy.cli.engine_options import engine_options
 from wgpy.errors import ConfigError
-from wgpy.mesh.encoding import is_label
+from wgpy.mesh.encoding import decode_b64u, is_coordinator_url, is_label
+from wgpy.mesh.signing import HASH_SIZE
 from wgpy.mesh.token import PREFIX, Token
 
 _TOKEN_VARIABLE: Final = "WGPY_TOKEN"
@@ -28,6 +29,9 @@ _PORT: Final = click.IntRange(0, 65535)
 @click.command()
 @click.argument("what", metavar="[TOKEN | - | FILE.conf | NAME]", required=False)
 @click.option("--token-file", type=_FILE, help="Read the token from a file.")
+@click.option("--coordinator", metavar="URL", help="Join without a token: ask this coordinator, and wait.")
+@click.option("--network", metavar="NAME", help="Which of its networks.")
+@click.option("--pin", metavar="IDENTITY", help="Its identity, as `serve` prints it, to be sure of it.")
 @click.option("--name", "node_name", help="What this host is to be called. Default: its host name.")
 @click.option("--interface", help="The interface to make. Default: wg-NETWORK.")
 @click.option("--listen-port", type=_PORT, help="UDP port. Default: the last one, else any.")
@@ -51,6 +55,9 @@ def up(  # noqa: PLR0917 (click hands them over by name)
     ctx: click.Context,
     what: str | None,
     token_file: Path | None,
+    coordinator: str | None,
+    network: str | None,
+    pin: str | None,
     node_name: str | None,
     interface: str | None,
     listen_port: int | None,
@@ -62,15 +69,22 @@ def up(  # noqa: PLR0917 (click hands them over by name)
 
     The token may come as argument, from standard input (-), from --token-file or from WGPY_TOKEN; other
     users of this host can see arguments for a moment. Without any, the one network that this host joined is
-    started. Runs in the foreground until Ctrl-C or `wgpy down`.
+    started. With --coordinator and --network it asks to join without a token, shows a code and waits until an
+    admin has typed that. Runs in the foreground until Ctrl-C or `wgpy down`.
     """
-    token = _read_token(what, token_file)
+    keyless = _read_keyless(coordinator, network, pin)
+    if keyless is not None and (what is not None or token_file is not None):
+        raise ConfigError("--coordinator and --network join without a token: expected no other argument")
+    token = None if keyless is not None else _read_token(what, token_file)
     verbose = bool(ctx.find_root().params.get("verbose"))
     if token is None and what is not None and is_file(what):
         up_file(Path(what), detach=detach, verbose=verbose)
     options = UpOptions(
         token=token,
-        name=None if token is not None else choose_network(what),
+        name=None if token is not None or keyless is not None else choose_network(what),
+        coordinator=None if keyless is None else keyless[0],
+        network=None if keyless is None else keyless[1],
+        pin=None if keyless is None else keyless[2],
         node_name=_check_node_name(node_name),
         interface=interface,
         listen_port=listen_port,
@@ -99,6 +113,34 @@ def _read_token(what: str | None, token_file: Path | None) -> Token | None:
     if text := os.environ.pop(_TOKEN_VARIABLE, ""):
         return Token.decode(text)
     return None
+
+
+def _read_keyless(
+    coordinator: str | None, network: str | None, pin: str | None
+) -> tuple[str, str, bytes | None] | None:
+    """URL, network and identity hash; None: a token is to be used. Raises ConfigError."""
+    if coordinator is None and network is None:
+        if pin is not None:
+            raise ConfigError("--pin goes with --coordinator and --network; a token has the pin in it")
+        return None
+    if coordinator is None or network is None:
+        raise ConfigError("--coordinator URL and --network NAME go together: give both")
+    url = coordinator.rstrip("/")
+    if not is_coordinator_url(url):
+        raise ConfigError("--coordinator: expected a URL such as https://coordinator.example:8443")
+    if not is_label(network):
+        raise ConfigError("--network: expected a network's name, such as home")
+    if pin is None:
+        return url, network, None
+    try:
+        octets = decode_b64u(pin)
+    except ValueError:
+        octets = b""
+    if len(octets) != HASH_SIZE:
+        raise ConfigError(
+            "--pin: expected the 43 characters that `wgpy coordinator serve` prints as identity"
+        )
+    return url, network, octets
 
 
 def _check_node_name(name: str | None) -> str | None:
