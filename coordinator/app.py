@@ -22,6 +22,7 @@ from coordinator.api import (
     health,
     joins,
     keys,
+    names,
     networks,
     node,
     nodes,
@@ -151,6 +152,7 @@ ENDPOINTS = with_document(
         *audit.ENDPOINTS,
         *qr.ENDPOINTS,
         *tunnels.ENDPOINTS,
+        *names.ENDPOINTS,
         *health.ENDPOINTS,
     )
 )

@@ -8,7 +8,7 @@ import http.client
 import ipaddress
 import json
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote, urlencode, urlsplit
@@ -21,6 +21,8 @@ from wgpy.mesh.wire import Identity
 
 TIMEOUT: Final = 15.0
 MAX_ANSWER_SIZE: Final = 64 * 1024 * 1024
+REWRITES: Final = 5
+"""Times that a change is tried when somebody else makes one at the same time."""
 
 
 class AdminClient:
@@ -116,18 +118,37 @@ class AdminClient:
 
         Raises CoordinatorError with what the coordinator says, when it refuses.
         """
-        headers = {"Content-Type": "application/json"}
-        if if_match is not None:
-            headers["If-Match"] = if_match
+        headers = {} if if_match is None else {"If-Match": if_match}
+        return self._exchange(method, _target(path, query), body, headers)[0]
+
+    def rewrite(self, *path: str, change: Callable[[Any], dict[str, object]]) -> Any:
+        """Read what is there, and put what `change` makes of it in its place, unless somebody else was
+        faster: then once more, of what they wrote. Raises CoordinatorError, and what `change` raises.
+        """
+        target = _target(path, {})
+        for _ in range(REWRITES):
+            value, etag = self._exchange("GET", target, None)
+            try:
+                return self._exchange("PUT", target, change(value), {"If-Match": etag})[0]
+            except CoordinatorError as error:
+                if error.code != "changed":
+                    raise
+                refused = error
+        raise refused
+
+    def _exchange(
+        self, method: str, target: str, body: dict[str, object] | None, headers: Mapping[str, str] = {}
+    ) -> tuple[Any, str]:
+        """The JSON of the answer, and its ETag ("": none). Raises CoordinatorError."""
         data = None if body is None else json.dumps(body).encode()
         try:
-            response = self._ask(method, _target(path, query), data, headers)
+            response = self._ask(method, target, data, {"Content-Type": "application/json", **headers})
             status, answer = response.status, response.read(MAX_ANSWER_SIZE)
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from None
         value = _json_or_none(answer)
         if 200 <= status < 300 and value is not None:
-            return value
+            return value, response.headers.get("etag", "")
         raise self._refused(status, value)
 
     def download(self, *path: str, query: Mapping[str, str | int | None] = {}) -> Iterator[bytes]:

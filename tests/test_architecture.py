@@ -30,6 +30,9 @@ MAY_IMPORT = {
 PURE = [
     "wgpy/protocol/",
     "wgpy/mesh/",
+    "wgpy/agent/dns/message.py",
+    "wgpy/agent/dns/resolv_conf.py",
+    "wgpy/agent/dns/zone.py",
     "wgpy/uapi/messages.py",
     "wgpy/config.py",
     "wgpy/host/neighbours.py",

@@ -80,6 +80,7 @@ def _read_network(row: Any, urls: Sequence[str]) -> Network:
         urls=tuple(urls),
         listen_port=row.listen_port,
         rotate_after=row.rotate_after,
+        extra={} if row.names is None else {"names": row.names},
     )
 
 

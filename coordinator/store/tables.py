@@ -219,6 +219,7 @@ networks: Final = Table(
         server_default="0",
         comment="one up with each change that no map shows: settings, tokens, joins that wait",
     ),
+    Column("names", JSON, comment="records and name servers that an admin added; none: no such"),
     Column("revision", BigInteger, nullable=False, comment="one up with each change, under this row's lock"),
     Column("created_at", Double, nullable=False, comment="when it was made"),
 )

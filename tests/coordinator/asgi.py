@@ -121,8 +121,10 @@ class Service:
             answered[name.decode()] = value.decode() if before is None else f"{before}\n{value.decode()}"
         return Answer(start["status"], answered, found)
 
-    async def admin(self, method: str, path: str, body: object = None) -> Answer:
-        return await self.request(method, f"/v1/admin/{path}", body, bearer=self.admin_key)
+    async def admin(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] = {}
+    ) -> Answer:
+        return await self.request(method, f"/v1/admin/{path}", body, bearer=self.admin_key, headers=headers)
 
     @asynccontextmanager
     async def watch(

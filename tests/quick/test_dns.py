@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import wgpy.quick.dns
+from wgpy.agent.dns import resolvers, shared_file
 from wgpy.errors import HostError
-from wgpy.quick.dns import set_dns, unset_dns
+from wgpy.quick.dns import announce_servers
 
 ENTRIES = [ip_address("10.0.0.1"), "home.example", ip_address("fd00::1"), "example"]
 
@@ -20,6 +20,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "bin"
     directory.mkdir()
     monkeypatch.setenv("PATH", str(directory))
+    monkeypatch.setenv("WGPY_RUNTIME_DIR", str(tmp_path / "runtime"))
     return directory
 
 
@@ -27,7 +28,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def resolv_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 192.0.2.53\n")
-    monkeypatch.setattr(wgpy.quick.dns, "RESOLV_CONF", path)
+    monkeypatch.setattr(shared_file, "RESOLV_CONF", path)
     return path
 
 
@@ -43,17 +44,22 @@ def install(programs: Path, name: str, *, status: int = 0) -> Path:
     return log
 
 
-def test_without_a_server_nothing_is_done(programs: Path, resolv_conf: Path, tmp_path: Path) -> None:
+def announce_and_withdraw() -> None:
+    announced = announce_servers("wg0", ENTRIES)
+    assert announced is not None
+    announced.withdraw()
+
+
+def test_without_a_server_nothing_is_done(programs: Path, resolv_conf: Path) -> None:
     log = install(programs, "resolvconf")
-    set_dns("wg0", ["home.example"], tmp_path / "saved")
+    assert announce_servers("wg0", ["home.example"]) is None
     assert not log.exists()
     assert resolv_conf.read_text() == "nameserver 192.0.2.53\n"
 
 
-def test_resolvconf_is_told_and_told_again(programs: Path, resolv_conf: Path, tmp_path: Path) -> None:
+def test_resolvconf_is_told_and_told_again(programs: Path, resolv_conf: Path) -> None:
     log = install(programs, "resolvconf")
-    set_dns("wg0", ENTRIES, tmp_path / "saved")
-    unset_dns("wg0", tmp_path / "saved")
+    announce_and_withdraw()
     assert log.read_text().splitlines() == [
         "-a wg0 -m 0 -x",
         "nameserver 10.0.0.1",
@@ -65,45 +71,42 @@ def test_resolvconf_is_told_and_told_again(programs: Path, resolv_conf: Path, tm
 
 
 def test_systemd_resolved_is_told_of_the_interface(
-    programs: Path, resolv_conf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    programs: Path, resolv_conf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = install(programs, "resolvectl")
-    monkeypatch.setattr(wgpy.quick.dns, "has_resolved", lambda: True)
-    set_dns("wg0", ENTRIES, tmp_path / "saved")
-    unset_dns("wg0", tmp_path / "saved")
+    monkeypatch.setattr(resolvers, "has_resolved", lambda: True)
+    resolv_conf.write_text("nameserver 127.0.0.53\n")
+    announce_and_withdraw()
     assert log.read_text().splitlines() == ["dns wg0 10.0.0.1 fd00::1", "domain wg0 ~. home.example example"]
 
 
-def test_a_program_that_refuses_is_quoted(programs: Path, resolv_conf: Path, tmp_path: Path) -> None:
+def test_a_program_that_refuses_is_quoted_and_nothing_is_claimed(programs: Path, resolv_conf: Path) -> None:
     install(programs, "resolvconf", status=3)
-    with pytest.raises(HostError, match=r"^resolvconf -a wg0 -m 0 -x: said no$"):
-        set_dns("wg0", ENTRIES, tmp_path / "saved")
+    for _ in range(2):
+        with pytest.raises(HostError, match=r"^resolvconf -a wg0 -m 0 -x: said no$"):
+            announce_servers("wg0", ENTRIES)
 
 
 @pytest.mark.usefixtures("programs")
 class TestWithoutAProgram:
-    def test_resolv_conf_is_written_and_put_back(self, resolv_conf: Path, tmp_path: Path) -> None:
-        saved = tmp_path / "saved"
-        set_dns("wg0", ENTRIES, saved)
-        assert resolv_conf.read_text().splitlines()[1:] == [
-            "nameserver 10.0.0.1",
-            "nameserver fd00::1",
-            "search home.example example",
-        ]
-        unset_dns("wg0", saved)
+    def test_resolv_conf_is_written_and_put_back(self, resolv_conf: Path) -> None:
+        announced = announce_servers("wg0", ENTRIES)
+        assert announced is not None
+        lines = [line for line in resolv_conf.read_text().splitlines() if not line.startswith("#")]
+        assert lines == ["nameserver 10.0.0.1", "nameserver fd00::1", "search home.example example"]
+        announced.withdraw()
         assert resolv_conf.read_text() == "nameserver 192.0.2.53\n"
-        assert not saved.exists()
-        unset_dns("wg0", saved)
 
-    def test_what_another_has_written_since_is_left_alone(self, resolv_conf: Path, tmp_path: Path) -> None:
-        set_dns("wg0", ENTRIES, tmp_path / "saved")
+    def test_what_another_has_written_since_is_left_alone(self, resolv_conf: Path) -> None:
+        announced = announce_servers("wg0", ENTRIES)
+        assert announced is not None
         resolv_conf.write_text("nameserver 198.51.100.1\n")
-        unset_dns("wg0", tmp_path / "saved")
+        announced.withdraw()
         assert resolv_conf.read_text() == "nameserver 198.51.100.1\n"
 
     def test_a_file_that_cannot_be_written_says_what_to_do(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(wgpy.quick.dns, "RESOLV_CONF", tmp_path / "nowhere" / "resolv.conf")
-        with pytest.raises(HostError, match=r"resolv\.conf: No such file .*; take DNS out of the file"):
-            set_dns("wg0", ENTRIES, tmp_path / "saved")
+        monkeypatch.setattr(shared_file, "RESOLV_CONF", tmp_path / "nowhere" / "resolv.conf")
+        with pytest.raises(HostError, match=r"resolv\.conf: No such file .* .no DNS in the file"):
+            announce_servers("wg0", ENTRIES)

@@ -23,6 +23,8 @@ from wgpy.agent.candidates import local_endpoints
 from wgpy.agent.client import CoordinatorClient, Credentials, Trust
 from wgpy.agent.datagrams import Datagrams
 from wgpy.agent.discovery import OutsideView
+from wgpy.agent.dns.names import Names
+from wgpy.agent.dns.zone import Zone
 from wgpy.agent.follow import Follower
 from wgpy.agent.host_link import HostLink, concerns_us, look_around
 from wgpy.agent.neighbours import Neighbours
@@ -38,9 +40,10 @@ from wgpy.errors import HostError, WgpyError
 from wgpy.keys import PublicKey
 from wgpy.mesh.consent import ClippedMap, Grant, PeerGrant, Surroundings, clip, grant
 from wgpy.mesh.delta import HeldMap
-from wgpy.mesh.encoding import MAX_ENDPOINTS
+from wgpy.mesh.encoding import MAX_ENDPOINTS, MalformedMessage
 from wgpy.mesh.frames import PresenceFrame
-from wgpy.mesh.netmap import Map, Node
+from wgpy.mesh.names import NetworkNames
+from wgpy.mesh.netmap import Map, Network, Node
 from wgpy.mesh.record import Record, sign_record
 from wgpy.mesh.tunnels import ReportTerms
 from wgpy.mesh.wire import CheckinRequest
@@ -84,6 +87,8 @@ class Agent:
         self.outside = OutsideView(device, Datagrams(device), self._report_endpoints)
         """How the tunnel is seen from outside."""
         self._paths.handle_memory(state.seen)
+        self._names = Names(device.name)
+        self._names_problem = ""
         self._local_endpoints: tuple[Endpoint, ...] = ()
         self._verified: dict[str, Record] = {}
         self._clipped: ClippedMap | None = None
@@ -139,6 +144,7 @@ class Agent:
                 nursery.start_soon(self._tick)
                 nursery.start_soon(self._paths.run)
                 nursery.start_soon(self.outside.run)
+                nursery.start_soon(self._names.run)
                 nursery.start_soon(self._keep_looking_around)
                 nursery.start_soon(self._keep_saving)
                 nursery.start_soon(self._follower.run)
@@ -236,6 +242,27 @@ class Agent:
         self._paths.sync(
             {id_: granted.node.record.wireguard_key for id_, granted in self._clipped.peers.items()}
         )
+        self._sync_names(netmap.network, self._clipped)
+
+    def _sync_names(self, network: Network, clipped: ClippedMap) -> None:
+        state, self._names_problem = self.state, ""
+        own = [prefix.network_address for prefix in state.addresses if clipped.grant.covers(prefix)]
+        nodes = {peer.node.name: peer.addresses for peer in clipped.peers.values()} | {state.node_name: own}
+        hosts = [urlsplit(url).hostname or "" for url in self._client.urls]
+        try:
+            names = network.names
+        except MalformedMessage as error:
+            names, self._names_problem = NetworkNames(), str(error)
+        domains = [each for each in names.domains if each.domain in state.accepted_domains]
+        zone = Zone.of(
+            network.suffix,
+            clipped.grant.ranges,
+            nodes,
+            records=names.records,
+            domains=domains,
+            never=hosts,
+        )
+        self._names.sync(zone, own, is_on=state.dns)
 
     def _look_around(self) -> None:
         literals = [_literal(url) for url in self._client.urls]
@@ -403,6 +430,8 @@ class Agent:
         state, device = self.state, self._device
         problems = [str(refusal) for refusal in self._grant().refused]
         problems += [*self._link.problems.values()]
+        answered = self._names.report()
+        problems += [text for text in (self._names_problem, answered.problem) if text]
         if self.is_disabled:
             problems.append(
                 "an admin of the network keeps this node out, or its time is over: it has no peers"
@@ -421,6 +450,7 @@ class Agent:
             revision=None if state.held is None else state.held.revision,
             peers=tuple(sorted(self._peer_reports(), key=lambda peer: peer.name)),
             problems=tuple(problems),
+            names=answered,
         )
 
     def _peer_reports(self) -> list[PeerReport]:

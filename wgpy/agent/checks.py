@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from wgpy.agent.ask import running_names
+from wgpy.agent.dns.resolvers import find_resolver, needs_repair_of_names
+from wgpy.agent.dns.shared_file import RESOLV_CONF
 from wgpy.agent.places import runtime_directory, state_directory
 from wgpy.agent.repair import dead_holders
 from wgpy.agent.state_file import known_names, load_state, state_path
@@ -208,6 +210,15 @@ def check_others() -> Iterator[Finding]:
         yield Finding("others", Verdict.NOTE, text, "ranges that they route are not taken by a mesh unasked")
 
 
+def check_names() -> Iterator[Finding]:
+    """Whether the host's resolver was left with a responder that is gone, and which resolver it is."""
+    if needs_repair_of_names():
+        text = f"{RESOLV_CONF} leads to a responder that is gone"
+        yield Finding("names", Verdict.NOTE, text, "wgpy doctor --repair, or start the network again")
+    else:
+        yield _good("names", f"with --dns on, told to {find_resolver().name}")
+
+
 def check_runtime() -> Iterator[Finding]:
     """Control sockets can be made."""
     path = runtime_directory()
@@ -250,6 +261,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_others,
     check_forwarding,
     check_left_behind,
+    check_names,
 )
 
 

@@ -17,6 +17,7 @@ import trio
 from wgpy.agent.agent import Agent
 from wgpy.agent.control import open_control_socket, serve_control
 from wgpy.agent.detach import detach
+from wgpy.agent.dns.resolvers import repair_names
 from wgpy.agent.follow import Removed
 from wgpy.agent.groups import single_error
 from wgpy.agent.join import Say, find_joined, join
@@ -77,6 +78,7 @@ async def _main(options: UpOptions, say: Say, ready: Callable[[], None]) -> int:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope)
+            await trio.to_thread.run_sync(_clear_left_behind)
             state = await _find_state(options, say)
             with locked(state.name):
                 status = await _run_node(state, options, say, ready)
@@ -87,6 +89,17 @@ async def _main(options: UpOptions, say: Say, ready: Callable[[], None]) -> int:
 async def _cancel_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
     async for _ in signals:
         scope.cancel()
+
+
+def _clear_left_behind() -> None:
+    """A killed agent may have left the host's resolver with a responder that is gone, and the coordinator has
+    a name, too.
+    """
+    try:
+        for line in repair_names():
+            logger.warning("%s", line)
+    except HostError as error:
+        logger.warning("%s", error)
 
 
 async def _find_state(options: UpOptions, say: Say) -> State:
@@ -123,6 +136,8 @@ def with_choices(state: State, options: UpOptions) -> State:
         port_chosen=state.port_chosen if options.listen_port is None else options.listen_port != 0,
         endpoints=tuple(map(str, options.endpoints)) or state.endpoints,
         accepted=tuple(dict.fromkeys((*state.accepted, *options.accept))),
+        dns=state.dns if options.dns is None else options.dns,
+        accepted_domains=tuple(dict.fromkeys((*state.accepted_domains, *options.accept_domains))),
     )
 
 

@@ -16,6 +16,7 @@ from wgpy.mesh.encoding import (
     encode_b64u,
     encode_json,
 )
+from wgpy.mesh.names import MAX_DOMAINS, parse_domain
 from wgpy.mesh.signing import HASH_SIZE
 from wgpy.mesh.token import Token
 
@@ -41,6 +42,8 @@ class UpOptions:
     listen_port: int | None = None
     endpoints: tuple[Endpoint, ...] = ()
     accept: tuple[Prefix, ...] = ()
+    dns: bool | None = None
+    accept_domains: tuple[str, ...] = ()
     detach: bool = False
     verbose: bool = False
 
@@ -56,6 +59,8 @@ class UpOptions:
             "listen_port": self.listen_port,
             "endpoints": [str(endpoint) for endpoint in self.endpoints],
             "accept": [str(prefix) for prefix in self.accept],
+            "dns": self.dns,
+            "accept_domains": list(self.accept_domains),
             "detach": self.detach,
             "verbose": self.verbose,
         }
@@ -80,6 +85,8 @@ class UpOptions:
             listen_port=None if fields.is_null("listen_port") else fields.integer("listen_port", 0, 65535),
             endpoints=fields.endpoints("endpoints"),
             accept=fields.prefixes("accept"),
+            dns=None if fields.is_null("dns") else fields.boolean("dns"),
+            accept_domains=tuple(map(parse_domain, fields.texts("accept_domains", MAX_DOMAINS))),
             detach=fields.boolean("detach"),
             verbose=fields.boolean("verbose"),
         )

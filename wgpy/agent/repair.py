@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from wgpy.agent.dns.resolvers import repair_names
 from wgpy.agent.places import check_network_name
 from wgpy.agent.state_file import locked
 from wgpy.errors import HostError, WgpyError
@@ -29,7 +30,7 @@ def repair() -> list[str]:
     for holder in dead_holders():
         with _at_rest(holder):
             done += [f"{holder}: {line}" for line in clear_left_behind(holder, lift=True)]
-    return done
+    return done + repair_names()
 
 
 @contextmanager

@@ -91,6 +91,16 @@ class CoordinatorReport:
 
 
 @dataclass(frozen=True, slots=True)
+class NamesReport:
+    """How names are on this host. `resolver` is what was told of ours, "" while none was."""
+
+    is_on: bool = False
+    suffix: str = ""
+    resolver: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One network as this host sees it."""
 
@@ -105,6 +115,7 @@ class Report:
     peers: tuple[PeerReport, ...]
     problems: tuple[str, ...] = field(default=())
     """What of the map this node does not follow, or the host refused."""
+    names: NamesReport = NamesReport()
 
     def to_json(self) -> JsonObject:
         return asdict(self)

@@ -21,6 +21,7 @@ from wgpy.keys import KEY_SIZE, PrivateKey
 from wgpy.mesh.delta import HeldMap
 from wgpy.mesh.encoding import Fields, JsonObject, MalformedMessage, decode_json, encode_b64u, encode_json
 from wgpy.mesh.keyless import NONCE_SIZE
+from wgpy.mesh.names import MAX_DOMAINS
 from wgpy.mesh.netmap import Map, Network
 from wgpy.mesh.signing import HASH_SIZE, IdentityPublicKey, MachineKey
 
@@ -57,8 +58,9 @@ class State:
     """A membership. Values: a change is `dataclasses.replace`, then `save_state`.
 
     `name` is the file's, `token_id` that of the token that it came from. `interface`, `listen_port` (0: never
-    bound), `endpoints` and `accepted` are local choices, the port only with `port_chosen`; `boot` counts
-    starts; `timestamp` is above every TAI64N sent; `seen` is where peers were last, by node id.
+    bound), `endpoints`, `accepted` ranges, `dns` (answer names here) and `accepted_domains` are local
+    choices, the port only with `port_chosen`; `boot` counts starts; `timestamp` is above every TAI64N sent;
+    `seen` is where peers were last, by node id.
     """
 
     name: str
@@ -74,6 +76,8 @@ class State:
     interface: str
     identity: IdentityPublicKey | None = None
     accepted: tuple[Prefix, ...] = ()
+    dns: bool = False
+    accepted_domains: tuple[str, ...] = ()
     listen_port: int = 0
     port_chosen: bool = False
     endpoints: tuple[str, ...] = ()
@@ -104,6 +108,8 @@ class State:
             "addresses": [str(address) for address in self.addresses],
             "interface": self.interface,
             "accepted": [str(prefix) for prefix in self.accepted],
+            "dns": self.dns,
+            "accepted_domains": list(self.accepted_domains),
             "listen_port": self.listen_port,
             "port_chosen": self.port_chosen,
             "endpoints": list(self.endpoints),
@@ -143,6 +149,8 @@ class State:
             addresses=fields.prefixes("addresses", hosts=True),
             interface=fields.text("interface", 15),
             accepted=fields.prefixes("accepted"),
+            dns=not fields.is_null("dns") and fields.boolean("dns"),
+            accepted_domains=_read_domains(fields),
             listen_port=fields.integer("listen_port", 0, 65535),
             port_chosen=not fields.is_null("port_chosen") and fields.boolean("port_chosen"),
             endpoints=tuple(str(endpoint) for endpoint in fields.endpoints("endpoints")),
@@ -152,6 +160,10 @@ class State:
             held=held,
             seen=_read_seen(fields),
         )
+
+
+def _read_domains(fields: Fields) -> tuple[str, ...]:
+    return () if fields.is_null("accepted_domains") else fields.texts("accepted_domains", MAX_DOMAINS)
 
 
 def _read_seen(fields: Fields) -> dict[str, tuple[Endpoint, ...]]:

@@ -79,6 +79,8 @@ def render(report: dict[str, Any], *, with_paths: bool = False) -> str:
         f"  addresses    {', '.join(report['addresses'])}",
         f"  coordinator  {_coordinator(coordinator, now)}",
     ]
+    if report.get("names", {}).get("is_on"):
+        lines.append(f"  names        {_names_line(report['names'])}")
     lines += [f"  note         {problem}" for problem in report["problems"]]
     rows = [_row(peer, now) for peer in report["peers"]]
     if not rows:
@@ -92,6 +94,11 @@ def render(report: dict[str, Any], *, with_paths: bool = False) -> str:
         if with_paths and peer is not None:
             lines += _paths(peer)
     return "\n".join(lines)
+
+
+def _names_line(names: dict[str, Any]) -> str:
+    told = f"by {names['resolver']}" if names["resolver"] else "not asked for on this host yet"
+    return f"NODE.{names['suffix']}, {told}"
 
 
 def _coordinator(coordinator: dict[str, Any], now: float) -> str:

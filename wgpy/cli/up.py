@@ -17,6 +17,7 @@ from wgpy.cli.conf import down_file, has_tunnel, up_file
 from wgpy.cli.engine_options import engine_options
 from wgpy.errors import ConfigError
 from wgpy.mesh.encoding import decode_b64u, is_coordinator_url, is_label
+from wgpy.mesh.names import parse_domain
 from wgpy.mesh.signing import HASH_SIZE
 from wgpy.mesh.token import PREFIX, Token
 
@@ -48,6 +49,19 @@ _PORT: Final = click.IntRange(0, 65535)
     multiple=True,
     help="Let the mesh have a range that it may not take unasked. May be repeated.",
 )
+@click.option(
+    "--dns",
+    type=click.Choice(["on", "off"]),
+    help="Answer the network's names on this host (NODE.NETWORK.internal), or leave its DNS alone. "
+    "Default: as last time, at first off.",
+)
+@click.option(
+    "--accept-domain",
+    "accept_domains",
+    metavar="DOMAIN",
+    multiple=True,
+    help="With --dns on: let the network say which name servers know a domain. May be repeated.",
+)
 @engine_options
 @click.option("--detach", is_flag=True, help="Return once the tunnels are up; go on in the background.")
 @click.pass_context
@@ -63,6 +77,8 @@ def up(  # noqa: PLR0917 (click hands them over by name)
     listen_port: int | None,
     endpoints: tuple[str, ...],
     accept: tuple[str, ...],
+    dns: str | None,
+    accept_domains: tuple[str, ...],
     detach: bool,
 ) -> None:
     """Join a mesh by a token, start one that this host joined, or bring FILE.conf up.
@@ -90,6 +106,8 @@ def up(  # noqa: PLR0917 (click hands them over by name)
         listen_port=listen_port,
         endpoints=tuple(map(Endpoint.parse, endpoints)),
         accept=tuple(map(parse_prefix, accept)),
+        dns=None if dns is None else dns == "on",
+        accept_domains=tuple(map(parse_domain, accept_domains)),
         detach=detach,
         verbose=verbose,
     )

@@ -127,6 +127,13 @@ class PeerGrant:
     allowed_ips: tuple[Prefix, ...]
     refused: tuple[Refusal, ...]
 
+    @property
+    def addresses(self) -> tuple[IPAddress, ...]:
+        """Its own addresses, of those that it may have."""
+        return tuple(
+            prefix.network_address for prefix in self.node.record.addresses if prefix in self.allowed_ips
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ClippedMap:

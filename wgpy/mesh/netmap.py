@@ -11,6 +11,7 @@ from typing import Final, Self
 
 from wgpy.addresses import Prefix
 from wgpy.mesh.encoding import Fields, JsonObject, MalformedMessage, canonical_json, encode_b64u
+from wgpy.mesh.names import NetworkNames
 from wgpy.mesh.record import Record
 
 MIN_MTU: Final = 1280
@@ -30,8 +31,8 @@ class Network:
 
     `mtu` in octets, `keepalive` in seconds (0: none). `listen_port` is that of nodes without a choice of
     their own (0: any), `rotate_after` the age in seconds at which they make a new WireGuard key (0: never);
-    on the wire both are left out while they are 0. `extra` is what a newer version put in: the hash covers
-    it."""
+    on the wire both are left out while they are 0. `extra` is what else is in it, which the
+    hash covers: the admin's names (`names`), and what a newer version put in."""
 
     id: str
     name: str
@@ -59,6 +60,12 @@ class Network:
             if getattr(self, name):
                 value[name] = getattr(self, name)
         return value
+
+    @property
+    def names(self) -> NetworkNames:
+        """What an admin added to its names. Raises MalformedMessage: they must not cost a node its map."""
+        value = self.extra.get("names")
+        return NetworkNames() if value is None else NetworkNames.from_json(value, "network.names")
 
     @classmethod
     def from_json(cls, value: object, where: str = "network") -> Self:

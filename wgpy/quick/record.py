@@ -42,10 +42,6 @@ def holder_of(name: str) -> str:
     return f"{name}.conf"
 
 
-def saved_resolv_conf(name: str) -> Path:
-    return runtime_directory() / f"{name}.resolv.conf"
-
-
 class Claim:
     """The tunnel `name` is ours for as long as this is open. `left_behind`: of a process that was killed."""
 

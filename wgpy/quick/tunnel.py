@@ -17,6 +17,7 @@ from typing import Final
 import trio
 
 from wgpy.addresses import Endpoint
+from wgpy.agent.dns.resolvers import repair_names
 from wgpy.config import NamedEndpoint, TunnelConfig, parse_config
 from wgpy.device import Device, open_device
 from wgpy.errors import ConfigError, HostError
@@ -26,9 +27,9 @@ from wgpy.host.policy import Policy
 from wgpy.host.setting import HostSetting
 from wgpy.host.steps import ChangeTables, SetSysctl
 from wgpy.netlink import Netlink, Route, add_address
-from wgpy.quick.dns import set_dns, unset_dns
+from wgpy.quick.dns import announce_servers
 from wgpy.quick.hooks import run_hooks
-from wgpy.quick.record import Claim, Record, holder_of, saved_resolv_conf
+from wgpy.quick.record import Claim, Record, holder_of
 from wgpy.quick.resolve import resolve_endpoints
 from wgpy.quick.routes import add_routes, choose_policy
 from wgpy.quick.save import save_config
@@ -158,7 +159,7 @@ def clear_tunnel(name: str, record: Record) -> None:
     """Undo what a process that was killed could not; its interface and routes went with it."""
     logger.info("%s: clearing what process %d has left behind", name, record.pid)
     undo = Undo()
-    undo.add("restore the name servers", lambda: unset_dns(name, saved_resolv_conf(name)))
+    undo.add("restore the name servers", repair_names)
     undo.add("restore the host", lambda: clear_left_behind(holder_of(name), lift=True))
     undo.run()
 
@@ -252,10 +253,9 @@ class _Tunnel:
             if self._policy is not None:
                 self._begin_policy(self._policy)
             add_routes(self._on_host, self._policy, index, netlink)
-        if config.dns:
-            saved = saved_resolv_conf(name)
-            self._undo.add("restore the name servers", lambda: unset_dns(name, saved))
-            set_dns(name, config.dns, saved)
+        announced = announce_servers(name, config.dns)
+        if announced is not None:
+            self._undo.add("restore the name servers", announced.withdraw)
 
     def _begin_policy(self, policy: Policy) -> None:
         """Rules, a sysctl, a little firewall. Raises HostError when there can be no rules."""
