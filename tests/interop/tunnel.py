@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tests.netns.processes import HostFailure, Process, wait_until
 from wgpy.engine import ENGINES
 
 PORT = 51820
+_transfers = itertools.count()
 Family = Literal["v4", "v6"]
 
 
@@ -137,7 +139,9 @@ class End:
         program = Path(__file__).with_name("transfer.py")
         port = str(20000 + secrets.randbelow(10000))
         address = other.inner[family]
-        receiver = other.host.start(sys.executable, program, "receive", address, port, log=f"receive-{port}")
+        # The same port may come again: each log is of one transfer.
+        log = f"receive-{next(_transfers)}"
+        receiver = other.host.start(sys.executable, program, "receive", address, port, log=log)
         receiver.wait_text("listening\n")
         sent = self.host.run(
             sys.executable, program, "send", address, port, str(size), timeout=timeout
