@@ -17,7 +17,15 @@ from coordinator.errors import Refusal
 from wgpy.keys import PrivateKey
 from wgpy.mesh.encoding import decode_b64u, encode_b64u
 from wgpy.mesh.keyless import OpenRequest
-from wgpy.mesh.signing import MachinePublicKey, join_input, session_input, wireguard_proof
+from wgpy.mesh.relays import RelayCheckin
+from wgpy.mesh.signing import (
+    MachinePublicKey,
+    RelayPublicKey,
+    join_input,
+    relay_checkin_input,
+    session_input,
+    wireguard_proof,
+)
 from wgpy.mesh.wire import Challenge, JoinRequest, SessionRequest
 
 CHALLENGE_AGE: Final = 60.0
@@ -119,6 +127,23 @@ class SessionKeys:
         )
         if not any(machine_key.verify(request.signature, message) for message in signed):
             raise Refusal("bad_signature", _wrong_signature("session"))
+
+    def check_relay(
+        self,
+        request: RelayCheckin,
+        key: RelayPublicKey,
+        identity_hash: bytes,
+        leaf_hashes: Iterable[bytes],
+        now: float,
+    ) -> None:
+        """That its sender is this relay and spoke to us. Raises Refusal."""
+        self.check_challenge(request.challenge, now)
+        signed = (
+            relay_checkin_input(identity_hash, leaf_hash, request.challenge, request.relay)
+            for leaf_hash in leaf_hashes
+        )
+        if not any(key.verify(request.signature, message) for message in signed):
+            raise Refusal("bad_signature", _wrong_signature("check-in"))
 
     def make_bearer(self, bearer: Bearer, now: float) -> str:
         body = bytes.fromhex(bearer.network_id) + bytes.fromhex(bearer.node_id)

@@ -19,6 +19,7 @@ from coordinator.cli_names import names
 from coordinator.cli_network import network
 from coordinator.cli_node import node
 from coordinator.cli_provider import provider
+from coordinator.cli_relay import relay
 from coordinator.cli_token import token
 from coordinator.cli_tunnels import tunnels
 from coordinator.command import (
@@ -47,6 +48,7 @@ coordinator.add_command(network)
 coordinator.add_command(token)
 coordinator.add_command(node)
 coordinator.add_command(provider)
+coordinator.add_command(relay)
 coordinator.add_command(audit)
 coordinator.add_command(tunnels)
 coordinator.add_command(names)
@@ -65,6 +67,10 @@ coordinator.add_command(restore)
     "--trusted-proxy", "proxies", multiple=True, metavar="RANGE", help="Whose X-Forwarded-For is believed."
 )
 @click.option("--tls-by-proxy", is_flag=True, help="Serve plain HTTP to the trusted proxies, which have TLS.")
+@click.option(
+    "--relay-port", type=click.IntRange(0, 65535), metavar="PORT",
+    help="UDP port of its relay. Default: that of --listen, none with --database; 0: no relay.",
+)  # fmt: skip
 @click.option("--new-leaf", is_flag=True, help="Serve with the next TLS key, which nodes know already.")
 @click.option("--new-epoch", is_flag=True, help="After a restored backup: all nodes take a full map.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
@@ -80,6 +86,7 @@ def serve(
     tls_key: Path | None,
     proxies: tuple[str, ...],
     tls_by_proxy: bool,
+    relay_port: int | None,
     new_leaf: bool,
     new_epoch: bool,
     log_format: LogFormat,
@@ -107,6 +114,7 @@ def serve(
         new_leaf=new_leaf,
         trusted_proxies=tuple(parse_prefix(text) for text in proxies),
         tls_by_proxy=tls_by_proxy,
+        relay_port=relay_port,
     )
     serve(options, functools.partial(_announce, state_dir))
 

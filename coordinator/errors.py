@@ -32,6 +32,7 @@ STATUS: Final[dict[str, int]] = {
     "join_unknown": 404,
     "not_found": 404,
     "method_not_allowed": 405,
+    "conflict": 409,
     "key_in_use": 409,
     "last_admin": 409,
     "set_up": 409,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -25,6 +25,19 @@ WRITE_BUFFER: Final = 32 * 1024
 
 TAKE_OVER: Final = "wgpy.take_over"
 """The extension in an ASGI scope by which an application takes the connection."""
+
+
+SWITCH: Final = "wgpy.switch"
+"""The same, for another protocol than HTTP."""
+
+
+class Switched(Protocol):
+    """A protocol that a connection is given to. It calls `on_lost` when that has ended."""
+
+    on_lost: Callable[[], None]
+
+    def shutdown(self) -> None:
+        """uvicorn stops."""
 
 
 def _nothing() -> None:
@@ -91,11 +104,34 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {TAKE_OVER: self.take_over}  # type: ignore[dict-item]
+        extensions = {TAKE_OVER: self.take_over, SWITCH: self.switch}
+        self.scope["extensions"] = extensions  # type: ignore[typeddict-item]
 
     def _forget_scope(self) -> None:
         if self.scope is not None:  # it leads back to us, and we shall not wait for the garbage collector
             self.scope["extensions"].clear()
+
+    def switch(self, headers: Iterable[tuple[bytes, bytes]], protocol: Switched) -> asyncio.Transport | None:
+        """Answer the request under way with status 101, and give the connection to `protocol`. None when the
+        other side is gone.
+        """
+        if self.transport.is_closing():
+            return None
+        lines = [b"HTTP/1.1 101 Switching Protocols", *(b"%s: %s" % pair for pair in headers), b"", b""]
+        self.transport.write(b"\r\n".join(lines))
+        self._give_up()
+        connections: set[Any] = self.connections  # uvicorn asks no more of them than `shutdown`
+        connections.add(protocol)
+        protocol.on_lost = lambda: connections.discard(protocol)
+        self.transport.set_protocol(protocol)  # type: ignore[arg-type]
+        return self.transport
+
+    def _give_up(self) -> None:
+        """The connection goes to another protocol."""
+        self.cycle.response_started = self.cycle.response_complete = True
+        self._stop_waiting()
+        self._forget_scope()
+        self.connections.discard(self)
 
     def take_over(self, headers: Iterable[tuple[bytes, bytes]]) -> StreamProtocol | None:
         """Begin the answer to the request under way, with status 200, and give up the connection to who goes
@@ -107,11 +143,8 @@ class GuardedProtocol(HttpToolsProtocol):
         lines += [b"%s: %s" % pair for pair in (*self.server_state.default_headers, *headers)]
         lines += [b"transfer-encoding: chunked", b"connection: close", b"", b""]
         self.transport.write(b"\r\n".join(lines))
-        self.cycle.response_started = self.cycle.response_complete = True
-        self._stop_waiting()
-        self._forget_scope()
-        connections: set[Any] = self.connections  # uvicorn asks no more of them than `shutdown`
-        connections.discard(self)
+        self._give_up()
+        connections: set[Any] = self.connections
         stream = StreamProtocol(self.transport, connections)
         connections.add(stream)
         self.transport.set_protocol(stream)

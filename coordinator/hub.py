@@ -194,6 +194,11 @@ class Hub:
             channel.wake()
 
     @property
+    def is_closing(self) -> bool:
+        """Whoever waits for something is to wait no longer."""
+        return self._closing
+
+    @property
     def is_ready(self) -> bool:
         """Whether the database was heard lately and we are not about to stop."""
         return not self._closing and self._clock() < self._database_heard_at + SILENCE

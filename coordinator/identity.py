@@ -13,7 +13,15 @@ from coordinator.store.database import Database
 from coordinator.tls import Leaf, serve_leaf, serve_own_certificate
 from coordinator.vault import load_secrets, replace_secrets
 from wgpy.mesh.frames import RemovedFrame
-from wgpy.mesh.signing import NO_LEAF, IdentityKey, IdentityPublicKey, leaves_input, removed_input
+from wgpy.mesh.relay_ticket import Ticket, sign_ticket
+from wgpy.mesh.signing import (
+    NO_LEAF,
+    IdentityKey,
+    IdentityPublicKey,
+    MachinePublicKey,
+    leaves_input,
+    removed_input,
+)
 from wgpy.mesh.wire import Identity
 
 
@@ -46,6 +54,19 @@ class CoordinatorIdentity:
     def leaf_hashes_seen(self) -> tuple[bytes, ...]:
         """What a node's signature may cover as the leaf of its connection: outside pinned mode also none."""
         return self.leaves if self.pinned else (*self.leaves, NO_LEAF)
+
+    def ticket(
+        self, network_id: str, node_id: str, machine_key: MachinePublicKey, relay: str, not_after: int
+    ) -> Ticket:
+        """By which a node may use a relay until then."""
+        return sign_ticket(
+            self._key,
+            network=network_id,
+            node=node_id,
+            machine_key=machine_key,
+            relay=relay,
+            not_after=not_after,
+        )
 
     def removed_frame(self, network_id: str, node_id: str) -> RemovedFrame:
         """The word that makes a node forget."""

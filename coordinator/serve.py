@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import logging
 import os
 import random
@@ -12,7 +13,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,12 +37,14 @@ from coordinator.identity import (
     rotate_leaf,
 )
 from coordinator.listen import ListenAddress, guessed_urls, local_url, open_listener
+from coordinator.own_relay import OwnRelay, relay_hosts
 from coordinator.state_dir import AdminFile, StateDir
 from coordinator.store.api_keys import add_api_key, encode_api_key, is_api_key, parse_api_key_untrusted
 from coordinator.store.database import Database, parse_database_url
 from coordinator.store.migrate import migrate
 from coordinator.store.networks import set_urls
 from coordinator.store.people import count_admins
+from coordinator.store.relays import set_own_relay
 from coordinator.store.setup_links import encode_setup_secret, make_setup_link
 from coordinator.store.snapshot import read_epoch
 from coordinator.store.store import Store
@@ -50,7 +53,9 @@ from coordinator.stun import StunServer, open_stun_sockets
 from wgpy.addresses import Prefix
 from wgpy.errors import ConfigError, StateError
 from wgpy.mesh.encoding import encode_b64u, is_coordinator_url
-from wgpy.mesh.signing import BearerSecret
+from wgpy.mesh.relay_token import RelayToken
+from wgpy.mesh.relays import MAX_HOSTS
+from wgpy.mesh.signing import BearerSecret, RelayKey
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +76,8 @@ class ServeOptions:
     new_leaf: bool = False
     trusted_proxies: tuple[Prefix, ...] = ()
     tls_by_proxy: bool = False
+    relay_port: int | None = None
+    """UDP port of our own relay; None: that of the API, 0: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +124,7 @@ def serve(options: ServeOptions, announce: Callable[[Started], None]) -> None:
         urls = options.urls or guessed_urls(listener)
         database.write(set_urls, urls, now)
         own_url = local_url(listener, tls=not options.tls_by_proxy)
+        relay = _prepare_relay(database, credentials, options, listener, urls=urls, now=now)
         _provide_admin_file(state, database, credentials.identity, own_url, now)
         started = Started(
             listening=own_url,
@@ -129,7 +137,8 @@ def serve(options: ServeOptions, announce: Callable[[Started], None]) -> None:
             setup_url=_make_setup_url(database, urls[0], now),
         )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(database, credentials, listener, options, lambda: announce(started)))
+            tell = functools.partial(announce, started)
+            runner.run(_serve(database, credentials, listener, options, relay=relay, announce=tell))
 
 
 def _check_proxies(options: ServeOptions) -> None:
@@ -191,6 +200,30 @@ def _provide_admin_file(
     state.write_admin_file(AdminFile(url, encode_b64u(identity.hash), encode_api_key(secret)))
 
 
+def _prepare_relay(
+    database: Database,
+    credentials: Credentials,
+    options: ServeOptions,
+    listener: socket.socket,
+    *,
+    urls: Sequence[str],
+    now: float,
+) -> OwnRelay | None:
+    """Our own relay, told to every network, at the UDP port of the API's number unless another was chosen.
+
+    Coordinators that share a database share no address, so theirs are made by hand.
+    """
+    port = listener.getsockname()[1] if options.relay_port is None else options.relay_port
+    if port == 0 or (options.database is not None and options.relay_port is None):
+        database.write(set_own_relay, None, (), None, now)
+        return None
+    key = RelayKey(SessionKeys(credentials.session_key).sealing_key("own relay"))
+    hosts = relay_hosts(urls, port, MAX_HOSTS)
+    database.write(set_own_relay, key.public_key(), hosts, urls[0], now)
+    identity = credentials.identity
+    return OwnRelay(RelayToken(identity.public, key, tuple(urls), identity.pinned), port)
+
+
 def _make_setup_url(database: Database, url: str, now: float) -> str | None:
     """A new one at each start, until there is an admin: only hashes of the older ones are kept."""
     if database.read(count_admins):
@@ -221,13 +254,16 @@ async def _serve(
     credentials: Credentials,
     listener: socket.socket,
     options: ServeOptions,
+    *,
+    relay: OwnRelay | None,
     announce: Callable[[], None],
 ) -> None:
     store = Store(database)
     epoch = await store.read(read_epoch)
     hub = Hub(store, credentials.identity, epoch, os.urandom(8).hex(), time.time)
     sessions = SessionKeys(credentials.session_key)
-    context = Context(store, hub, credentials.identity, sessions, random.SystemRandom(), time.time)
+    port = None if relay is None else relay.port
+    context = Context(store, hub, credentials.identity, sessions, random.SystemRandom(), time.time, port)
     app: ASGIApp = build_app(context)
     if options.trusted_proxies:
         app = BehindProxies(app, options.trusted_proxies, only=options.tls_by_proxy)
@@ -263,8 +299,18 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    with contextlib.closing(StunServer(open_stun_sockets(listener))):
-        await server.serve(sockets=[listener])
+    # Where the relay has the API's number, it answers STUN, too.
+    has_stun = relay is not None and relay.port == listener.getsockname()[1]
+    stun = [] if has_stun else open_stun_sockets(listener)
+    own = None if relay is None else asyncio.create_task(relay.run())
+    try:
+        with contextlib.closing(StunServer(stun)):
+            await server.serve(sockets=[listener])
+    finally:
+        if own is not None:
+            own.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await own
 
 
 def notify_systemd(state: str) -> None:

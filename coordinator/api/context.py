@@ -29,6 +29,8 @@ class Context:
     sessions: SessionKeys
     rng: RandomSource
     clock: Callable[[], float]
+    relay_port: int | None = None
+    """UDP port, on this host, of the relay that `serve` runs."""
     pump: Pump = field(init=False)
     providers: Providers = field(init=False)
     limit: RateLimit = field(default_factory=RateLimit)

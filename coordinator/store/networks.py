@@ -18,9 +18,11 @@ from coordinator.store import nodes as node_rows
 from coordinator.store.database import CHANGED
 from coordinator.store.joins import IS_WAITING
 from coordinator.store.log import Kind, lock_network, note, record_change
-from coordinator.store.tables import addresses, change_log, joins, meta, networks, nodes, tokens
+from coordinator.store.tables import addresses, change_log, joins, meta, networks, nodes, relays, tokens
 from wgpy.addresses import Prefix
 from wgpy.mesh.netmap import Network
+from wgpy.mesh.relays import Relay
+from wgpy.mesh.signing import RelayPublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def _read_settings(row: Any) -> NetworkSettings:
     )
 
 
-def _read_network(row: Any, urls: Sequence[str]) -> Network:
+def _read_network(row: Any, urls: Sequence[str], relays: tuple[Relay, ...]) -> Network:
     return Network(
         id=row.id,
         name=row.name,
@@ -81,6 +83,7 @@ def _read_network(row: Any, urls: Sequence[str]) -> Network:
         listen_port=row.listen_port,
         rotate_after=row.rotate_after,
         extra={} if row.names is None else {"names": row.names},
+        relays=relays,
     )
 
 
@@ -92,12 +95,12 @@ def read_standing(connection: Connection, network_id: str) -> Standing | None:
     row = connection.execute(select(networks).where(networks.c.id == network_id)).one_or_none()
     if row is None:
         return None
-    network = _read_network(row, read_urls(connection))
+    network = _read_network(row, read_urls(connection), read_relays(connection))
     return Standing(network, _read_settings(row), row.revision, row.notices, row.created_at)
 
 
 def list_networks(connection: Connection) -> list[NetworkRow]:
-    urls = read_urls(connection)
+    urls, relays = read_urls(connection), read_relays(connection)
     count = select(func.count()).where(nodes.c.network_id == networks.c.id).scalar_subquery()
     asking = select(func.count()).where(joins.c.network_id == networks.c.id, IS_WAITING).scalar_subquery()
     rows = connection.execute(
@@ -105,7 +108,7 @@ def list_networks(connection: Connection) -> list[NetworkRow]:
     )
     return [
         NetworkRow(
-            _read_network(row, urls),
+            _read_network(row, urls, relays),
             _read_settings(row),
             row.revision,
             row.created_at,
@@ -165,7 +168,10 @@ def create_network(
                     "apart; take another range",
                 )
     ranges = complete_ranges(wish.ranges, [other.prefix for other in (*others, *taken)], rng)
-    plain = Network(rng.randbytes(16).hex(), wish.name, ranges, 0, 0, "", read_urls(connection))
+    plain = Network(
+        rng.randbytes(16).hex(), wish.name, ranges, 0, 0, "", read_urls(connection),
+        relays=read_relays(connection),
+    )  # fmt: skip
     network = settings.in_maps(plain)
     connection.execute(
         insert(networks).values(
@@ -228,9 +234,23 @@ def set_urls(connection: Connection, urls: Sequence[str], now: float) -> bool:
     if read_urls(connection) == tuple(urls):
         return False
     connection.execute(update(meta).values(urls=list(urls)))
+    change_all_networks(connection, now)
+    return True
+
+
+def change_all_networks(connection: Connection, now: float) -> None:
+    """Something changed that is part of every network's map."""
     for network_id in connection.execute(select(networks.c.id).order_by(networks.c.id)).scalars().all():
         record_change(connection, network_id, [(Kind.NETWORK, network_id)], now)
-    return True
+
+
+def read_relays(connection: Connection) -> tuple[Relay, ...]:
+    """In the order of every map."""
+    statement = select(relays).order_by(relays.c.created_at, relays.c.id)
+    return tuple(
+        Relay(row.id, row.name, RelayPublicKey(row.public_key), tuple(row.hosts), row.url)
+        for row in connection.execute(statement)
+    )
 
 
 def read_revisions(connection: Connection, network_ids: Sequence[str]) -> dict[str, int]:

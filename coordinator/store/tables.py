@@ -309,6 +309,18 @@ joins: Final = Table(
     Index(None, "expires_at"),
 )
 
+relays: Final = Table(
+    "relays",
+    metadata,
+    Column("id", String(32), primary_key=True, comment="of its key: 16 octets of its hash"),
+    Column("name", String(63), nullable=False, unique=True, comment="a DNS label; the admin's name for it"),
+    Column("public_key", LargeBinary, nullable=False, comment="Ed25519 public key, 32 octets"),
+    Column("hosts", JSON, nullable=False, comment="HOST:PORT of its UDP, in order; part of every map"),
+    Column("url", String(255), comment="where it takes the same over TLS; none: nowhere"),
+    Column("is_own", Boolean, nullable=False, comment="`serve` itself runs it"),
+    Column("created_at", Double, nullable=False, comment="when it was made: the order in every map"),
+)
+
 removed_nodes: Final = Table(
     "removed_nodes",
     metadata,

@@ -38,11 +38,15 @@ def random_octets(number: int) -> Callable[[int], bytes]:
     return random.Random(number).randbytes
 
 
+def make_admission() -> Admission:
+    return Admission(RELAY_KEY, identity_key().public_key(), random_octets(2))
+
+
 class World:
     """A node, a relay, and the wire between them; `is_cut`: nothing comes through."""
 
     def __init__(self, number: int = 1, admission: Admission | None = None) -> None:
-        self.admission = admission or Admission(RELAY_KEY, random_octets(2), identity_key().public_key())
+        self.admission = admission or make_admission()
         self.link = RelayLink(
             self.admission.id, RELAY_KEY.public_key(), machine_key(number), random_octets(number)
         )
@@ -155,7 +159,7 @@ def test_a_relay_that_was_started_anew_has_the_node_back_at_once() -> None:
     world = World()
     world.start()
     world.sessions.clear()
-    world.admission = Admission(RELAY_KEY, random_octets(3), identity_key().public_key())
+    world.admission = make_admission()
     world.link.check(world.now)
     before = world.now
     world.exchange()
@@ -211,15 +215,6 @@ def test_a_removed_node_is_refused_though_its_ticket_is_good() -> None:
     assert world.link.reason == "the node was removed"
 
 
-def test_without_the_identity_nobody_is_let_in_yet() -> None:
-    world = World(admission=Admission(RELAY_KEY, random_octets(2)))
-    world.start()
-    assert world.link.state is LinkState.REFUSED
-    world.admission.identity = identity_key().public_key()
-    world.pass_time(3)
-    assert world.link.state is LinkState.UP
-
-
 def test_another_nodes_ticket_does_not_let_one_in_and_a_repeated_register_makes_no_second_session() -> None:
     world = World(number=2)
     world.start(make_ticket(1))
@@ -236,7 +231,7 @@ def test_another_nodes_ticket_does_not_let_one_in_and_a_repeated_register_makes_
 
 def test_a_relay_that_is_not_the_one_of_the_map_gets_no_session() -> None:
     impostor = RelayKey(seed("impostor"))
-    admission = Admission(impostor, random_octets(2), identity_key().public_key())
+    admission = Admission(impostor, identity_key().public_key(), random_octets(2))
     admission.id = RELAY_KEY.public_key().id
     world = World(admission=admission)
     world.start()
@@ -255,7 +250,7 @@ def test_forged_acks_and_notices_of_other_sessions_change_nothing() -> None:
 
 
 def test_two_hosts_with_one_state_file_are_told() -> None:
-    admission = Admission(RELAY_KEY, random_octets(2), identity_key().public_key())
+    admission = make_admission()
     ticket = make_ticket()
     for number in range(6):
         ephemeral = machine_key(50 + number)

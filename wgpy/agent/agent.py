@@ -30,6 +30,7 @@ from wgpy.agent.host_link import HostLink, concerns_us, look_around
 from wgpy.agent.neighbours import Neighbours
 from wgpy.agent.paths import Paths
 from wgpy.agent.plan import make_plan, wanted_setting
+from wgpy.agent.relays import Relays
 from wgpy.agent.report import CoordinatorReport, Heard, PeerFacts, PeerReport, Report, describe_peer
 from wgpy.agent.state_file import State, save_state
 from wgpy.agent.timestamps import is_due, lead
@@ -45,6 +46,7 @@ from wgpy.mesh.frames import PresenceFrame
 from wgpy.mesh.names import NetworkNames
 from wgpy.mesh.netmap import Map, Network, Node
 from wgpy.mesh.record import Record, sign_record
+from wgpy.mesh.relay_ticket import Ticket
 from wgpy.mesh.tunnels import ReportTerms
 from wgpy.mesh.wire import CheckinRequest
 from wgpy.netlink import Netlink
@@ -83,9 +85,17 @@ class Agent:
         """Set once the coordinator was reached, or was not."""
         self._device = device
         self._link = HostLink(device)
-        self._paths = Paths(device, self._link, self._rediscover)
-        self.outside = OutsideView(device, Datagrams(device), self._report_endpoints)
+        datagrams = Datagrams(device)
+        self.outside = OutsideView(device, datagrams, self._report_endpoints)
         """How the tunnel is seen from outside."""
+        self._relays = Relays(
+            device,
+            datagrams,
+            state.keys.machine_key,
+            self._get_tickets,
+            self._relays_changed,
+        )
+        self._paths = Paths(device, self._link, self._relays, self._rediscover)
         self._paths.handle_memory(state.seen)
         self._names = Names(device.name)
         self._names_problem = ""
@@ -118,6 +128,7 @@ class Agent:
         self._bind()
         self._look_for_own_endpoints()
         self.outside.set_urls(self._client.urls)
+        self._relays.set_tickets(self.state.tickets)
         self._apply_map()
         if self.state.listen_port != device.listen_port:
             self._keep(listen_port=device.listen_port)
@@ -145,6 +156,7 @@ class Agent:
                 nursery.start_soon(self._paths.run)
                 nursery.start_soon(self.outside.run)
                 nursery.start_soon(self._names.run)
+                nursery.start_soon(self._relays.run)
                 nursery.start_soon(self._keep_looking_around)
                 nursery.start_soon(self._keep_saving)
                 nursery.start_soon(self._follower.run)
@@ -242,6 +254,7 @@ class Agent:
         self._paths.sync(
             {id_: granted.node.record.wireguard_key for id_, granted in self._clipped.peers.items()}
         )
+        self._relays.set_relays(netmap.network.relays)
         self._sync_names(netmap.network, self._clipped)
 
     def _sync_names(self, network: Network, clipped: ClippedMap) -> None:
@@ -284,15 +297,33 @@ class Agent:
                 logger.info("our own addresses are now %s", ", ".join(map(str, found)) or "none")
                 self.outside.begin()
                 self._report_endpoints()
+                self._relays.check()
                 self._paths.network_changed()
 
     def _rediscover(self) -> None:
         """Data goes unanswered: perhaps we are seen elsewhere by now."""
+        self._relays.check()
         self.outside.begin()
         self._report_endpoints()
 
     def _report_endpoints(self) -> None:
         self._follower.report_now()
+
+    def _relays_changed(self) -> None:
+        self._paths.relays_changed()
+
+    async def _get_tickets(self) -> tuple[Ticket, ...]:
+        """By which relays let us in."""
+        tickets = await self._client.relay_tickets(self._who)
+        mine = (self._who.network, self._who.node)
+        identity = self._client.identity
+        good = tuple(
+            ticket
+            for ticket in tickets
+            if (ticket.network, ticket.node) == mine and identity is not None and ticket.verify(identity)
+        )
+        self._keep(tickets=good)
+        return good
 
     def _check_own_range(self) -> None:
         """Raises HostError when none of our addresses is in a range that we follow."""
@@ -448,7 +479,8 @@ class Agent:
             listen_port=device.listen_port,
             coordinator=self._coordinator,
             revision=None if state.held is None else state.held.revision,
-            peers=tuple(sorted(self._peer_reports(), key=lambda peer: peer.name)),
+            peers=tuple(sorted(map(self._named, self._peer_reports()), key=lambda peer: peer.name)),
+            relays=self._relays.reports(),
             problems=tuple(problems),
             names=answered,
         )
@@ -462,6 +494,16 @@ class Agent:
             describe_peer(self._peer_facts(granted, statuses, now), is_up, wall_clock)
             for granted in self._clipped.peers.values()
         ]
+
+    def _named(self, peer: PeerReport) -> PeerReport:
+        """With relays by their names."""
+        shown = self._relays.shown
+        return dataclasses.replace(
+            peer,
+            reason=shown(peer.reason),
+            endpoint=None if peer.endpoint is None else shown(peer.endpoint),
+            tried=tuple(dataclasses.replace(tried, endpoint=shown(tried.endpoint)) for tried in peer.tried),
+        )
 
     def _peer_facts(
         self, granted: PeerGrant, statuses: Mapping[PublicKey, PeerStatus], now: float

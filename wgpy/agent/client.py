@@ -29,11 +29,15 @@ from wgpy.mesh.frames import (
 )
 from wgpy.mesh.keyless import CommitAnswer, CommitRequest, OpenRequest, Waiting
 from wgpy.mesh.record import Record
+from wgpy.mesh.relay_ticket import Ticket
+from wgpy.mesh.relays import RelayCheckin, RelayNews, RelayTickets
 from wgpy.mesh.signing import (
     NO_LEAF,
     IdentityPublicKey,
     MachineKey,
+    RelayKey,
     join_input,
+    relay_checkin_input,
     session_input,
     wireguard_proof,
 )
@@ -276,6 +280,19 @@ class CoordinatorClient:
         proof = wireguard_proof(shared, challenge.challenge, machine_key.public_key())
         return _Proof(challenge.challenge, machine_key.sign(signed), proof)
 
+    async def relay_checkin(
+        self, key: RelayKey, checkin: Callable[[bytes, bytes], RelayCheckin]
+    ) -> RelayNews:
+        """A relay's question. `checkin` makes it of challenge and signature."""
+        async with await self.connect() as connection:
+            challenge = (await self._challenge(connection)).challenge
+            signed = relay_checkin_input(
+                self.trust.identity_hash, connection.leaf_hash, challenge, key.public_key().id
+            )
+            body = encode_json(checkin(challenge, key.sign(signed)).to_json())
+            response = await connection.request("POST", "/v1/relay/checkin", body=body)
+            return _read(connection, response, RelayNews.from_json)
+
     # --- with a session -------------------------------------------------------------------------------------
 
     def forget_session(self) -> None:
@@ -314,6 +331,11 @@ class CoordinatorClient:
     async def put_record(self, who: Credentials, record: Record) -> None:
         """Give the coordinator our signed record."""
         await self._authorized(who, "PUT", "/v1/node/record", record.to_json(), lambda value: None)
+
+    async def relay_tickets(self, who: Credentials) -> tuple[Ticket, ...]:
+        """One for each relay of the map."""
+        answer = await self._authorized(who, "POST", "/v1/relay/tickets", {}, RelayTickets.from_json)
+        return answer.tickets
 
     async def checkin(self, who: Credentials, request: CheckinRequest) -> CheckinAnswer:
         """Report where we are, and poll."""

@@ -19,6 +19,7 @@ import trio
 
 import wgpy
 from wgpy.addresses import IPAddress
+from wgpy.agent.proxy import open_tcp
 from wgpy.errors import CoordinatorError, InvalidMessage
 from wgpy.mesh.signing import NO_LEAF
 from wgpy.mesh.spki import leaf_hash_untrusted
@@ -79,7 +80,7 @@ class Connection:
         host, port = parts.hostname or "", parts.port or 443
         try:
             with trio.fail_after(CONNECT_TIMEOUT):
-                tcp = await trio.open_tcp_stream(host, port)
+                tcp = await open_tcp(host, port)
                 context = _tls_context(pinned)
                 stream = trio.SSLStream(tcp, context, server_hostname=host, https_compatible=True)
                 try:
@@ -175,6 +176,34 @@ class Connection:
             raise CoordinatorError(f"{self.url}: {reason_of(error)}", code="unreachable") from None
         except h11.ProtocolError as error:
             raise CoordinatorError(f"{self.url}: expected HTTP/1.1, got something else ({error})") from None
+
+    async def upgrade(self, path: str, key: str) -> tuple[trio.abc.Stream, str, bytes]:
+        """Ask for a WebSocket → the stream below, the server's `Sec-WebSocket-Accept`, and what followed it.
+
+        Raises CoordinatorError.
+        """
+        headers = [
+            ("Host", self._host),
+            ("User-Agent", f"wgpy/{wgpy.__version__}"),
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", key),
+        ]
+        try:
+            data = self._http.send(h11.Request(method="GET", target=path, headers=headers)) or b""
+            data += self._http.send(h11.EndOfMessage()) or b""
+            await self._stream.send_all(data)
+            event = await self._next_event(REQUEST_TIMEOUT)
+        except _BROKEN as error:
+            raise CoordinatorError(f"{self.url}: {reason_of(error)}", code="unreachable") from None
+        except h11.ProtocolError as error:
+            raise CoordinatorError(f"{self.url}: expected HTTP/1.1, got something else ({error})") from None
+        if not isinstance(event, h11.InformationalResponse) or event.status_code != 101:
+            status = event.status_code if isinstance(event, h11.Response) else "nothing"
+            raise CoordinatorError(f"{self.url}: expected a WebSocket, got HTTP {status}")
+        answer = dict(event.headers).get(b"sec-websocket-accept", b"").decode("ascii", "replace")
+        return self._stream, answer, self._http.trailing_data[0]
 
     async def _start(self, method: str, path: str, bearer: str | None, body: bytes | None) -> tuple[int, str]:
         headers = [("Host", self._host), ("User-Agent", f"wgpy/{wgpy.__version__}"), ("Accept", "*/*")]

@@ -11,6 +11,7 @@ import trio
 
 from wgpy.addresses import Endpoint
 from wgpy.agent.host_link import HostLink
+from wgpy.agent.relays import Relays
 from wgpy.clock import boottime, sleep_until
 from wgpy.device import Device
 from wgpy.keys import PublicKey
@@ -28,6 +29,7 @@ from wgpy.mesh.paths import (
     kind_of,
 )
 from wgpy.mesh.probe import ID_SIZE
+from wgpy.mesh.relay import relay_number
 from wgpy.protocol.actions import Control, Origin
 from wgpy.protocol.peer import Peer
 from wgpy.protocol.timers import Timer
@@ -44,8 +46,11 @@ class Paths:
     rule. `rediscover` is called when our own endpoints may have changed.
     """
 
-    def __init__(self, device: Device, link: HostLink, rediscover: Callable[[], None]) -> None:
+    def __init__(
+        self, device: Device, link: HostLink, relays: Relays, rediscover: Callable[[], None]
+    ) -> None:
         self._device = device
+        self._relays = relays
         self._link = link
         self._rediscover = rediscover
         self._machine = PathMachine(lambda: os.urandom(ID_SIZE))
@@ -91,10 +96,21 @@ class Paths:
     def _tell_candidates(self, node_ids: list[str]) -> None:
         now = boottime()
         for node_id in node_ids:
-            if (presence := self._presence.get(node_id)) is not None:
-                told = [(endpoint, kind_of(endpoint)) for endpoint in presence.endpoints]
-                self._machine.set_candidates(node_id, told, now, is_offline=not presence.online)
+            presence = self._presence.get(node_id)
+            relayed, leaving = self._relays.endpoints(node_id), self._relays.leaving(node_id)
+            if presence is None and not relayed:
+                continue
+            # Relays first, for they carry packets at once. Nobody can tell us to send behind one of ours.
+            said = [] if presence is None else presence.endpoints
+            direct = [endpoint for endpoint in said if relay_number(endpoint) is None]
+            told = [(endpoint, kind_of(endpoint)) for endpoint in (*relayed, *leaving, *direct)]
+            is_offline = presence is not None and not presence.online
+            self._machine.set_candidates(node_id, told, now, is_offline=is_offline, leaving=leaving)
         self._perform()
+
+    def relays_changed(self) -> None:
+        """Other relays can be used than before."""
+        self._tell_candidates(list(self._keys))
 
     def presence(self, node_id: str) -> Presence | None:
         """What the coordinator last said, None: nothing yet."""
@@ -103,6 +119,8 @@ class Paths:
     def memory(self, node_id: str) -> tuple[Endpoint, ...]:
         """What to remember of a peer: the path that it proved, then what was said of it."""
         proven = self._machine.proven(node_id)
+        if proven is not None and relay_number(proven) is not None:
+            proven = None
         said = self._presence.get(node_id, _UNKNOWN).endpoints
         return tuple(dict.fromkeys((*([] if proven is None else [proven]), *said)))[:MAX_ENDPOINTS]
 

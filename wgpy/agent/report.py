@@ -101,6 +101,18 @@ class NamesReport:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayReport:
+    """One relay as this node sees it. `state`: up, connecting, refused or not used; `reason` why not up."""
+
+    name: str
+    state: str
+    reason: str
+    endpoint: str | None
+    rtt_ms: float | None
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One network as this host sees it."""
 
@@ -113,6 +125,7 @@ class Report:
     coordinator: CoordinatorReport
     revision: int | None
     peers: tuple[PeerReport, ...]
+    relays: tuple[RelayReport, ...] = ()
     problems: tuple[str, ...] = field(default=())
     """What of the map this node does not follow, or the host refused."""
     names: NamesReport = NamesReport()

@@ -23,6 +23,8 @@ from wgpy.mesh.encoding import Fields, JsonObject, MalformedMessage, decode_json
 from wgpy.mesh.keyless import NONCE_SIZE
 from wgpy.mesh.names import MAX_DOMAINS
 from wgpy.mesh.netmap import Map, Network
+from wgpy.mesh.relay_ticket import Ticket
+from wgpy.mesh.relays import RelayTickets
 from wgpy.mesh.signing import HASH_SIZE, IdentityPublicKey, MachineKey
 
 VERSION: Final = 1
@@ -60,7 +62,7 @@ class State:
     `name` is the file's, `token_id` that of the token that it came from. `interface`, `listen_port` (0: never
     bound), `endpoints`, `accepted` ranges, `dns` (answer names here) and `accepted_domains` are local
     choices, the port only with `port_chosen`; `boot` counts starts; `timestamp` is above every TAI64N sent;
-    `seen` is where peers were last, by node id.
+    `seen` is where peers were last, by node id; `tickets` let us use relays.
     """
 
     name: str
@@ -86,6 +88,7 @@ class State:
     timestamp: bytes | None = None
     held: HeldMap | None = field(default=None, repr=False)
     seen: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict, repr=False, hash=False)
+    tickets: tuple[Ticket, ...] = field(default=(), repr=False)
 
     @property
     def coordinator_urls(self) -> tuple[str, ...]:
@@ -118,6 +121,7 @@ class State:
             "timestamp": None if self.timestamp is None else encode_b64u(self.timestamp),
             "held": None,
             "seen": {node: [str(each) for each in endpoints] for node, endpoints in self.seen.items()},
+            **RelayTickets(self.tickets).to_json(),
         }
         if self.held is not None:
             held = self.held
@@ -159,6 +163,7 @@ class State:
             timestamp=None if fields.is_null("timestamp") else fields.octets("timestamp", TIMESTAMP_SIZE),
             held=held,
             seen=_read_seen(fields),
+            tickets=() if fields.is_null("tickets") else RelayTickets.from_json(value).tickets,
         )
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from wgpy.addresses import Endpoint
 from wgpy.agent.report import PeerReport
+from wgpy.mesh.relay import relay_number
 from wgpy.mesh.tunnels import MAX_REASON, REPORT_INTERVAL, ReportTerms, Tunnel, TunnelReport
 
 MAX_REPORTED: Final = 256
@@ -147,9 +148,15 @@ def _tunnel(peer: PeerReport, wall_clock: float) -> Tunnel:
     return Tunnel(
         path=peer.path,
         reason=reason,
-        endpoint=None if peer.endpoint is None else Endpoint.parse(peer.endpoint),
+        endpoint=_endpoint(peer.endpoint),
         handshake_age=None if shaken_at is None else max(0, int(wall_clock) - shaken_at),
         rtt_us=None if peer.rtt_ms is None else min(int(peer.rtt_ms * 1000), 60_000_000),
         rx_bytes=peer.rx_bytes,
         tx_bytes=peer.tx_bytes,
     )
+
+
+def _endpoint(text: str | None) -> Endpoint | None:
+    """Where others reach the peer: behind a relay that is our own number for it, of use to nobody else."""
+    endpoint = None if text is None else Endpoint.parse(text)
+    return None if endpoint is None or relay_number(endpoint) is not None else endpoint

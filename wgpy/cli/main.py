@@ -48,6 +48,7 @@ SECTIONS: Final[dict[str, dict[str, _Entry]]] = {
         "coordinator": _Entry(
             "coordinator.cli", "coordinator", "Serve and administer the networks of a mesh."
         ),
+        "relay": _Entry("wgpy.cli.relay", "relay", "Carry packets for nodes that cannot reach each other."),
     },
 }
 """Commands by section: where each is, and the line that stands for it, which needs no import."""

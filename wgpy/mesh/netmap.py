@@ -13,6 +13,7 @@ from wgpy.addresses import Prefix
 from wgpy.mesh.encoding import Fields, JsonObject, MalformedMessage, canonical_json, encode_b64u
 from wgpy.mesh.names import NetworkNames
 from wgpy.mesh.record import Record
+from wgpy.mesh.relays import Relay, read_relays
 
 MIN_MTU: Final = 1280
 """What IPv6 asks of a link."""
@@ -20,7 +21,18 @@ MAX_MTU: Final = 9000
 
 _HASH_MODULUS: Final = 1 << 256
 _KNOWN_NETWORK: Final = frozenset(
-    ("id", "name", "ranges", "mtu", "keepalive", "suffix", "coordinator", "listen_port", "rotate_after")
+    (
+        "id",
+        "name",
+        "ranges",
+        "mtu",
+        "keepalive",
+        "suffix",
+        "coordinator",
+        "listen_port",
+        "rotate_after",
+        "relays",
+    )
 )
 _KNOWN_NODE: Final = frozenset(("id", "name", "record"))
 
@@ -44,10 +56,14 @@ class Network:
     extra: Mapping[str, object] = field(default_factory=dict, hash=False)
     listen_port: int = 0
     rotate_after: int = 0
+    relays: tuple[Relay, ...] = ()
+    """In the order in which they are tried."""
 
     def to_json(self) -> JsonObject:
+        relays = {"relays": [relay.to_json() for relay in self.relays]} if self.relays else {}
         value = {
             **self.extra,
+            **relays,
             "id": self.id,
             "name": self.name,
             "ranges": [str(prefix) for prefix in self.ranges],
@@ -82,6 +98,7 @@ class Network:
             extra=fields.extra(_KNOWN_NETWORK),
             listen_port=fields.integer("listen_port", 1, 65535) if fields.has("listen_port") else 0,
             rotate_after=fields.integer("rotate_after", 1) if fields.has("rotate_after") else 0,
+            relays=read_relays(fields),
         )
 
 

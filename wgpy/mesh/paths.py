@@ -21,6 +21,7 @@ from typing import Final
 from wgpy.addresses import Endpoint
 from wgpy.mesh.bucket import Bucket
 from wgpy.mesh.probe import encode_ping, encode_pong, parse_probe_untrusted
+from wgpy.mesh.relay import relay_number
 
 PING_TIMES: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
 """Seconds after the beginning of a round at which a candidate that has not answered yet is tried."""
@@ -75,7 +76,9 @@ class PathKind(enum.IntEnum):
 
 
 def kind_of(endpoint: Endpoint) -> PathKind:
-    """LAN for addresses that are not routed on the internet. A relay's is told apart by who made it."""
+    """LAN for addresses that are not routed on the internet."""
+    if relay_number(endpoint) is not None:
+        return PathKind.RELAYED
     is_private = any(endpoint.address in network for network in _LAN)
     return PathKind.LAN if is_private else PathKind.DIRECT
 
@@ -171,6 +174,8 @@ class _Candidate:
     rtt: float | None = None
     answered_at: float | None = None
     tried_at: float | None = None
+    is_leaving: bool = False
+    """It will not be there much longer."""
 
     def begin(self, now: float) -> None:
         self.tries, self.next_at = 0, now
@@ -246,9 +251,10 @@ class PathMachine:
         now: float,
         *,
         is_offline: bool = False,
+        leaving: Iterable[Endpoint] = (),
     ) -> None:
         """Where the coordinator says that a peer is, the likeliest first. `is_offline`: it does not hear from
-        it.
+        it. `leaving`: of relays that are about to stop, and are left while they still carry packets.
 
         What proved itself stays a candidate, whatever is said.
         """
@@ -263,10 +269,17 @@ class PathMachine:
         new = [endpoint for endpoint in wanted if endpoint not in peer.candidates]
         for endpoint in new:
             peer.candidates[endpoint] = _Candidate(endpoint, wanted[endpoint])
+        stopping = set(leaving)
+        is_to_move = any(
+            candidate.endpoint in stopping and not candidate.is_leaving and candidate.endpoint == peer.current
+            for candidate in peer.candidates.values()
+        )
+        for candidate in peer.candidates.values():
+            candidate.is_leaving = candidate.endpoint in stopping
         self._bound(peer)
         if not peer.has_session:
             self._look_for(peer, new if not came_online else list(peer.candidates), now)
-        elif new:
+        elif new or is_to_move:
             self._begin_round(peer, now, peer.candidates.values())
 
     def _look_for(self, peer: _Peer, new: list[Endpoint], now: float) -> None:
@@ -520,6 +533,8 @@ class PathMachine:
             why = f"{_describe_choice(best)}; {used.endpoint} ({used.kind.word}) stopped answering"
         elif best.kind < used.kind:
             why = f"{_describe_choice(best)}, better than {used.kind.word} by {used.endpoint}"
+        elif used.is_leaving and not best.is_leaving:
+            why = f"{_describe_choice(best)}; {used.endpoint} is about to stop"
         elif best.kind == used.kind and used in answered and _is_clearly_faster(best, used):
             assert used.rtt is not None
             why = f"{_describe_choice(best)}, faster than {used.endpoint} ({used.rtt * 1000:.3g} ms)"
@@ -588,8 +603,8 @@ def _is_clearly_faster(one: _Candidate, other: _Candidate) -> bool:
     return one.rtt is not None and other.rtt is not None and one.rtt * 1.25 + 0.002 < other.rtt
 
 
-def _rank(candidate: _Candidate) -> tuple[int, float]:
-    return candidate.kind, float("inf") if candidate.rtt is None else candidate.rtt
+def _rank(candidate: _Candidate) -> tuple[int, bool, float]:
+    return candidate.kind, candidate.is_leaving, float("inf") if candidate.rtt is None else candidate.rtt
 
 
 def _describe_choice(candidate: _Candidate) -> str:

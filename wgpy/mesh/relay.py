@@ -70,7 +70,6 @@ class RefusalReason(enum.IntEnum):
     REVOKED = 3
     FULL = 4
     OTHER_RELAY = 5
-    STARTING = 6
 
     @property
     def words(self) -> str:
@@ -83,7 +82,6 @@ _REFUSAL_WORDS: Final = {
     RefusalReason.REVOKED: "the node was removed",
     RefusalReason.FULL: "the relay has no room for another node",
     RefusalReason.OTHER_RELAY: "its ticket is for another relay",
-    RefusalReason.STARTING: "the relay has not heard of its coordinator yet",
 }
 
 

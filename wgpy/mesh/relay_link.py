@@ -48,7 +48,7 @@ HELLO_TIMES: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between attempts to register; the last for ever."""
 REFUSED_WAIT: Final = 30.0
 """Seconds until the next attempt after a refusal."""
-BLOCKED_TIME: Final = 3.0
+BLOCKED_TIME: Final = 1.0
 """Seconds without any answer after which UDP counts as blocked."""
 
 
@@ -210,8 +210,7 @@ class RelayLink:
         )
         if reason in (RefusalReason.TICKET, RefusalReason.EXPIRED, RefusalReason.OTHER_RELAY):
             self.needs_ticket = True
-        wait = 2.0 if reason == RefusalReason.STARTING else REFUSED_WAIT
-        self._next_at = now + wait
+        self._next_at = now + REFUSED_WAIT
 
     # --- keeping it ---------------------------------------------------------------------------------------
 

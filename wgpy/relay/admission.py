@@ -57,13 +57,11 @@ Admit = Callable[[bytes, int, bytes], int | None]
 
 @dataclass
 class Admission:
-    """`random_octets` gives as many as it is asked for. `identity` None: the coordinator was not reached yet,
-    and tickets cannot be checked.
-    """
+    """Of one relay. `random_octets` gives as many as it is asked for."""
 
     key: RelayKey
+    identity: IdentityPublicKey
     random_octets: Callable[[int], bytes]
-    identity: IdentityPublicKey | None = None
     refused: dict[RefusalReason, int] = field(default_factory=dict)
     """How many of each."""
     removed: set[Node] = field(default_factory=set)
@@ -103,8 +101,6 @@ class Admission:
         return encode_refused(message.random, reason)
 
     def _refusal(self, ticket: Ticket | None, message: Register, wall_clock: float) -> RefusalReason | None:
-        if self.identity is None:
-            return RefusalReason.STARTING
         if ticket is None:
             return RefusalReason.TICKET
         if ticket.relay != self.id:
