@@ -80,6 +80,21 @@ async def test_what_is_of_another_session_or_not_of_the_relay_is_dropped(bench: 
     assert bench.drops() == before + 2
 
 
+async def test_a_relay_can_neither_inject_nor_change_nor_repeat(bench: Bench) -> None:
+    begin(bench)
+    peer = bench.peer("10.0.0.2/32")
+    far = bench.session(peer)
+    header = encode_data_header(SESSION, ONE)
+    genuine = far.seal(IN)
+    assert IN not in genuine, "a relay sees no content"
+    changed = bytearray(far.seal(IN))
+    changed[20] ^= 1
+    await bench.arrives(header + genuine, header + genuine, header + bytes(changed), sender=RELAY)
+    made_up = genuine[:16] + bytes(len(genuine) - 16)
+    await bench.arrives(header + made_up, header + bytes(60), sender=RELAY)
+    assert await bench.host_got() == [IN]
+
+
 async def test_what_a_relay_says_itself_goes_up_when_it_is_expected(bench: Bench) -> None:
     begin(bench)
     word = b"\xd7\x07\x00\x01" + bytes(50)

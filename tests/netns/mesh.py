@@ -33,10 +33,12 @@ class Mesh:
         *options: str,
         is_public: bool = False,
         coordinator: str = "coordinator",
+        has_relay: bool = True,
     ) -> None:
         """`options` are those of `network create`. `is_public`: on port 443, and over IPv6 too. `coordinator`
-        is the host that it runs on.
+        is the host that it runs on, `has_relay`: it runs one.
         """
+        self._serving = () if has_relay else ("--relay-port", "0")
         self.internet = internet
         self.network = network
         self.nodes: dict[str, Node] = {}
@@ -68,7 +70,7 @@ class Mesh:
     @property
     def serve_command(self) -> tuple[str, ...]:
         urls = (word for url in self.urls for word in ("--url", url))
-        return (*ADMIN, "serve", *urls, "--listen", self._listen)
+        return (*ADMIN, "serve", *urls, "--listen", self._listen, *self._serving)
 
     def admin(self, *words: str) -> str:
         """`wgpy coordinator WORDS…` on the coordinator's host; what it wrote."""

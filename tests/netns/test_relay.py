@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import signal
+import time
 from typing import Any
 
 from tests.netns.hosts import Internet, Lab
 from tests.netns.mesh import Mesh, Node
 from tests.netns.nat import Home, Nat
-from tests.netns.processes import wait_until
+from tests.netns.processes import Process, wait_until
 
 
 def behind(mesh: Mesh, name: str, nat: Nat) -> Node:
@@ -17,6 +21,42 @@ def behind(mesh: Mesh, name: str, nat: Nat) -> Node:
     node.up(mesh.token())
     node.wait_up()
     return node
+
+
+def start_relay(mesh: Mesh, name: str) -> Process:
+    """A relay of its own, made and started as an admin would."""
+    host = mesh.internet.host(name)
+    key = mesh.admin("relay", "create", name, "--endpoint", f"{host.ipv4}:3478").strip()
+    host.run("sh", "-c", "umask 077; cat > /run/relay.key", input=key)
+    relay = host.start("wgpy", "relay", "serve", "/run/relay.key", log="relay")
+    relay.wait_text("on UDP port 3478")
+    return relay
+
+
+class Echoes:
+    """An echo each tenth of a second, and when its answers came."""
+
+    def __init__(self, one: Node, other: Node) -> None:
+        address = other.address("v4")
+        self._ping = one.host.start(
+            "ping", "-D", "-i", "0.1", "-O", address, log=f"echoes-{time.monotonic()}"
+        )
+
+    def answers(self) -> list[float]:
+        return [float(at) for at in re.findall(r"\[([\d.]+)\] \d+ bytes from", self._ping.text())]
+
+    def wait_more(self, count: int) -> None:
+        before = len(self.answers())
+        wait_until(lambda: len(self.answers()) >= before + count, "echoes come back", timeout=30)
+
+    def stop(self) -> tuple[float, int]:
+        """The longest time without an answer, and how many did not come."""
+        self._ping.signal(signal.SIGINT)
+        self._ping.wait()
+        sent, received = re.findall(r"(\d+) packets transmitted, (\d+) received", self._ping.text())[0]
+        answers = self.answers()
+        gap = max(later - earlier for earlier, later in itertools.pairwise(answers))
+        return gap, int(sent) - int(received)
 
 
 def wait_relayed(one: Node, other: Node) -> dict[str, Any]:
@@ -62,3 +102,74 @@ def test_where_udp_is_blocked_the_relay_is_reached_over_tls_and_by_udp_once_that
 
         wait_until(uses_udp, "the relay is reached by UDP", timeout=40)
         one.wait_reach(other)
+
+
+def test_when_a_relay_dies_the_other_one_takes_over_and_one_that_stops_in_order_costs_nothing() -> None:
+    with Lab("relay") as lab:
+        mesh = Mesh(Internet(lab), has_relay=False)
+        relays = {name: start_relay(mesh, name) for name in ("paris", "oslo")}
+        one, other = behind(mesh, "one", Nat.SYMMETRIC), behind(mesh, "other", Nat.SYMMETRIC)
+        one.wait_reach(other)
+        wait_relayed(one, other)
+        wait_relayed(other, one)
+        for node in (one, other):
+            wait_until(lambda node=node: len(ups(node)) == 2, "both relays are up", timeout=20)  # type: ignore[misc]
+        # Told to stop, it sends its nodes away first.
+        echoes = Echoes(one, other)
+        echoes.wait_more(10)
+        used = str(wait_relayed(one, other)["endpoint"]).removeprefix("relay ")
+        relays[used].stop(timeout=20)
+        echoes.wait_more(20)
+        gap, lost = echoes.stop()
+        print(f"draining: gap {gap:.2f} s, {lost} lost")
+        assert lost <= 1, "the last may be under way"
+        # Started again, it is used again; killed, it is missed for a moment.
+        host = relays[used].host
+        relays[used] = host.start("wgpy", "relay", "serve", "/run/relay.key", log="relay-again")
+        wait_until(lambda: len(ups(one)) == len(ups(other)) == 2, "both relays are up again", timeout=40)
+        echoes = Echoes(one, other)
+        echoes.wait_more(10)
+        used = str(wait_relayed(one, other)["endpoint"]).removeprefix("relay ")
+        relays[used].kill()
+        echoes.wait_more(30)
+        gap, lost = echoes.stop()
+        print(f"killed: gap {gap:.2f} s, {lost} lost")
+        assert gap < 5
+
+
+def ups(node: Node) -> list[str]:
+    return [
+        relay["name"] for relay in node.report()["relays"] if relay["state"] == "up" and not relay["draining"]
+    ]
+
+
+def test_with_the_coordinator_away_a_relay_lets_in_whom_it_gave_a_ticket() -> None:
+    with Lab("relay") as lab:
+        mesh = Mesh(Internet(lab), has_relay=False)
+        relay = start_relay(mesh, "paris")
+        one, other = behind(mesh, "one", Nat.SYMMETRIC), behind(mesh, "other", Nat.SYMMETRIC)
+        one.wait_reach(other)
+        mesh.serving.kill()
+        relay.kill()
+        relay = relay.host.start("wgpy", "relay", "serve", "/run/relay.key", log="relay-again")
+        one.wait_reach(other)
+        assert one.agent is not None
+        one.agent.kill()
+        one.up()
+        one.wait_up()
+        one.wait_reach(other)
+        assert ups(one) == ["paris"]
+
+
+def test_a_node_that_is_removed_loses_its_relay_at_once() -> None:
+    with Lab("relay") as lab:
+        mesh = Mesh(Internet(lab), has_relay=False)
+        relay = start_relay(mesh, "paris")
+        one, other = behind(mesh, "one", Nat.SYMMETRIC), behind(mesh, "other", Nat.SYMMETRIC)
+        one.wait_reach(other)
+        assert other.agent is not None
+        other.agent.signal(signal.SIGSTOP)  # it will not hear of it, and goes on sending
+        mesh.admin("node", "remove", "other")
+        other.agent.signal(signal.SIGCONT)
+        wait_until(lambda: one.peer(other) is None, "it is in no map any more", timeout=20)
+        del relay

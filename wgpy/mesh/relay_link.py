@@ -48,6 +48,8 @@ HELLO_TIMES: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between attempts to register; the last for ever."""
 REFUSED_WAIT: Final = 30.0
 """Seconds until the next attempt after a refusal."""
+MOVE_INTERVAL: Final = 0.1
+"""Seconds between two answers to NOTICEs of another address, of which each run of data gets one."""
 BLOCKED_TIME: Final = 1.0
 """Seconds without any answer after which UDP counts as blocked."""
 
@@ -92,6 +94,7 @@ class RelayLink:
         self._sent_at: float | None = None
         self._unanswered = 0
         self._silent_since: float | None = None
+        self._moved_at: float | None = None
         self._attempts = 0
         self._next_at: float | None = None
 
@@ -238,7 +241,8 @@ class RelayLink:
 
     def _handle_notice(self, reason: int, cookie: bytes, now: float) -> None:
         if reason == NoticeReason.OTHER_ADDRESS and self._key is not None:
-            if self._sent_at is None or now - self._sent_at >= 0.02 or self._unanswered:
+            if self._moved_at is None or now - self._moved_at >= MOVE_INTERVAL:
+                self._moved_at = now
                 self._send_keepalive(now, cookie)
         elif reason == NoticeReason.UNKNOWN_SESSION and self.state is LinkState.UP:
             self.reason = "it was started anew"

@@ -9,7 +9,7 @@ import ipaddress
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -96,6 +96,12 @@ class RelayServer:
                 before = forwarded
                 await trio.sleep(QUIET_TIME)
 
+    def forget(self, removed: Iterable[Node]) -> None:
+        """These nodes are members no more: their sessions end, their tickets are refused."""
+        for node in self._admission.remove(removed):
+            if self._relay.remove(bytes.fromhex(node.network), relay_id_of(node.id)):
+                logger.info("node %s was removed from its network", node.id[:8])
+
     # --- registrations ------------------------------------------------------------------------------------
 
     async def _judge(self) -> None:
@@ -149,8 +155,6 @@ class RelayServer:
             return RelayCheckin(self.id, challenge, signature, since, sessions, fights, self._is_draining)
 
         news = await self._client.relay_checkin(self._token.key, checkin)
-        for node in self._admission.remove(Node(*pair) for pair in news.removed):
-            if self._relay.remove(bytes.fromhex(node.network), relay_id_of(node.id)):
-                logger.info("node %s was removed from its network", node.id[:8])
+        self.forget(Node(*pair) for pair in news.removed)
         self.contacted.set()
         return news.until
