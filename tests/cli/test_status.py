@@ -21,6 +21,7 @@ def report(*peers: dict[str, Any]) -> dict[str, Any]:
     coordinator = {"state": "connected", "reason": "", "url": "https://c", "since": int(time.time())}
     return {
         "name": "home", "node": "alice", "interface": "wg-home", "listen_port": 51820, "problems": [],
+        "relays": [],
         "addresses": ["10.1.0.1"], "coordinator": coordinator, "peers": list(peers),
     }  # fmt: skip
 

@@ -34,6 +34,9 @@ def relay() -> None:
 @click.option(
     "--sessions", type=click.IntRange(1, 1 << 20), default=65536, show_default=True, help="Nodes at once."
 )
+@click.option("--tls-port", type=click.IntRange(0, 65535), help="TCP, for nodes whose UDP is blocked: 443.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="The certificate chain for it, PEM.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key, PEM.")
 @click.option("--until-stdin-closes", is_flag=True, hidden=True)
 def serve(
     *,
@@ -42,6 +45,9 @@ def serve(
     rate: str | None,
     rate_per_node: str | None,
     sessions: int,
+    tls_port: int | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     until_stdin_closes: bool,
 ) -> None:
     """Run a relay in the foreground until SIGTERM or Ctrl-C.
@@ -49,16 +55,23 @@ def serve(
     `wgpy coordinator relay create` prints its key, which is read from KEY_FILE, from standard input (-) or
     from WGPY_RELAY_KEY. Told to stop, it lets nodes move to another relay first.
     """
-    from wgpy.relay.main import serve as run  # noqa: PLC0415  (only here is all of it wanted)
+    from wgpy.relay.main import TlsSide  # noqa: PLC0415  (only here is all of it wanted)
+    from wgpy.relay.main import serve as run  # noqa: PLC0415
     from wgpy.relay.server import Settings  # noqa: PLC0415
 
     settings = Settings(port, sessions, _parse_rate(rate_per_node), _parse_rate(rate))
-    run(_read_key(key_file), settings, _announce, with_stdin=until_stdin_closes)
+    tls = None
+    if tls_port is not None and tls_cert is not None and tls_key is not None:
+        tls = TlsSide(tls_port, tls_cert, tls_key)
+    elif (tls_port, tls_cert, tls_key) != (None, None, None):
+        raise ConfigError("--tls-port, --tls-cert and --tls-key go together: give all three, or none")
+    run(_read_key(key_file), settings, _announce, tls=tls, with_stdin=until_stdin_closes)
 
 
-def _announce(server: RelayServer) -> None:
+def _announce(server: RelayServer, tls_port: int | None) -> None:
     second = f" and {server.other_port} (STUN)" if server.other_port else ""
-    click.echo(f"relay {server.id[:8]} on UDP port {server.port}{second}")
+    third = "" if tls_port is None else f", over TLS on TCP port {tls_port}"
+    click.echo(f"relay {server.id[:8]} on UDP port {server.port}{second}{third}")
 
 
 def _read_key(key_file: str | None) -> RelayToken:

@@ -81,6 +81,8 @@ def render(report: dict[str, Any], *, with_paths: bool = False) -> str:
     ]
     if report.get("names", {}).get("is_on"):
         lines.append(f"  names        {_names_line(report['names'])}")
+    if report["relays"]:
+        lines.append(f"  relays       {', '.join(map(_relay, report['relays']))}")
     lines += [f"  note         {problem}" for problem in report["problems"]]
     rows = [_row(peer, now) for peer in report["peers"]]
     if not rows:
@@ -106,10 +108,18 @@ def _coordinator(coordinator: dict[str, Any], now: float) -> str:
     return f"{text} (for {describe_age(max(0, int(now) - coordinator['since']))})"
 
 
+def _relay(relay: dict[str, Any]) -> str:
+    if relay["state"] != "up":
+        return f"{relay['name']} ({relay['state']}{': ' * bool(relay['reason'])}{relay['reason']})"
+    how = " over TLS" if str(relay["endpoint"]).startswith("https:") else ""
+    stops = ", about to stop" if relay["draining"] else ""
+    return f"{relay['name']} ({describe_rtt(relay['rtt_ms'])}{how}{stops})"
+
+
 def _row(peer: dict[str, Any], now: float) -> tuple[str, ...]:
     shaken_at = peer["latest_handshake"]
     age = "never" if shaken_at is None else f"{describe_age(max(0, int(now) - shaken_at))} ago"
-    notes = [] if peer["path"] != "none" else [peer["reason"]]
+    notes = [peer["reason"]] if peer["path"] in ("none", "relayed") else []
     notes += [f"left out: {refused}" for refused in peer["refused"]]
     return (
         peer["name"],

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
+import ssl
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import trio
 
@@ -14,33 +17,64 @@ from wgpy.agent.notify import notify
 from wgpy.errors import WgpyError
 from wgpy.mesh.relay_token import RelayToken
 from wgpy.relay.server import RelayServer, Settings
+from wgpy.relay.tunnels import Tunnels, load_tls
 
 logger = logging.getLogger(__name__)
+
+
+Announce = Callable[[RelayServer, int | None], None]
+"""Called once it listens, with the TCP port of its TLS side if it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSide:
+    """TCP port, certificate chain and key, PEM."""
+
+    port: int
+    certificate: Path
+    key: Path
 
 
 def serve(
     token: RelayToken,
     settings: Settings,
-    announce: Callable[[RelayServer], None],
+    announce: Announce,
     *,
+    tls: TlsSide | None = None,
     with_stdin: bool = False,
 ) -> None:
     """Run until SIGTERM or SIGINT, or until standard input ends; then drain. A second signal ends it at once.
 
-    Raises HostError when it cannot listen, or the forwarding thread fails.
+    Raises ConfigError for a certificate that is none, HostError when it cannot listen, or the forwarding
+    thread fails.
     """
+    context = None if tls is None else load_tls(tls.certificate, tls.key)
+    tls_port = 0 if tls is None else tls.port
     with single_error(WgpyError):
-        trio.run(_serve, token, settings, announce, with_stdin)
+        trio.run(
+            lambda: _serve(
+                token, settings, announce, with_stdin=with_stdin, tls_port=tls_port, context=context
+            )
+        )
 
 
 async def _serve(
-    token: RelayToken, settings: Settings, announce: Callable[[RelayServer], None], with_stdin: bool
+    token: RelayToken,
+    settings: Settings,
+    announce: Announce,
+    *,
+    with_stdin: bool,
+    tls_port: int,
+    context: ssl.SSLContext | None,
 ) -> None:
     server = RelayServer(token, settings)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run)
-            announce(server)
+            port = None
+            if context is not None:
+                port = await nursery.start(Tunnels(context, tls_port, server.port).run)
+            announce(server, port)
             notify("READY=1")
             stop = trio.Event()
             nursery.start_soon(_wait_signal, stop, nursery.cancel_scope)
