@@ -17,6 +17,7 @@ from wgpy.mesh.relay_token import RelayToken
 from wgpy.mesh.relays import MAX_RELAYS, RelayCheckin, RelayNews, RelayTickets
 from wgpy.mesh.signing import IdentityKey, RelayKey, RelayPublicKey, relay_checkin_input
 
+HOME = "networks/home"
 IDENTITY = IdentityKey(IDENTITY_SEED).public_key()
 
 
@@ -128,7 +129,7 @@ async def test_a_relay_hears_of_a_removed_node_within_a_second(sqlite_rows: Rows
             nursery.start_soon(ask)
             await trio.testing.wait_all_tasks_blocked(0.05)
             assert answers == []
-            await service.admin("DELETE", f"networks/home/nodes/{host.id}")
+            await service.admin("DELETE", f"{HOME}/nodes/{host.id}")
             await wait_until(lambda: bool(answers), 2)
         assert host.membership is not None
         assert answers[0].removed == ((host.membership.network.id, host.id),)

@@ -24,6 +24,7 @@ from wgpy.mesh.paths import (
     kind_of,
 )
 from wgpy.mesh.probe import encode_ping, encode_pong, parse_probe_untrusted
+from wgpy.mesh.relay import relayed_endpoint
 
 LAN = Endpoint.parse("192.168.7.2:51820")
 PUBLIC = Endpoint.parse("198.51.100.7:51820")
@@ -442,3 +443,25 @@ def test_whatever_happens_the_path_in_use_is_a_candidate_and_deadlines_move_on(
         deadline = world.machine.next_deadline()
         assert deadline is None or deadline > world.now
     assert LOST_PINGS < 5
+
+
+def test_a_relay_that_is_about_to_stop_is_left_while_it_still_answers() -> None:
+    near, far = relayed_endpoint(1, 5), relayed_endpoint(2, 5)
+    assert kind_of(near) is PathKind.RELAYED
+    world = World()
+    world.rtt = {near: 0.01, far: 0.05}
+    world.know(near, far)
+    world.begin_session()
+    world.run(1)
+    assert world.used == near
+    told = [(near, PathKind.RELAYED), (far, PathKind.RELAYED)]
+    world.machine.set_candidates(BOB, told, world.now, leaving=(near,))
+    world._take()
+    world.run(0.2)
+    assert world.used == far
+    report = world.machine.report(BOB, world.now)
+    assert report is not None
+    assert "is about to stop" in report.reason
+    world.machine.set_candidates(BOB, told, world.now)
+    world.run(61)
+    assert world.used == near, "it came back"

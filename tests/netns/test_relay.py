@@ -5,9 +5,19 @@ from __future__ import annotations
 import itertools
 import re
 import signal
+import ssl
 import time
+from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+
+from coordinator.tls import Leaf
 from tests.netns.hosts import Internet, Lab
 from tests.netns.mesh import Mesh, Node
 from tests.netns.nat import Home, Nat
@@ -159,3 +169,29 @@ def test_with_the_coordinator_away_a_relay_lets_in_whom_it_gave_a_ticket() -> No
         one.wait_up()
         one.wait_reach(other)
         assert ups(one) == ["paris"]
+
+
+def test_a_relay_with_a_certificate_is_reached_over_tls_by_whom_udp_does_not_let_out(tmp_path: Path) -> None:
+    with Lab("relay") as lab:
+        mesh = Mesh(Internet(lab), has_relay=False)
+        host = mesh.internet.host("paris")
+        url = f"https://{host.ipv4}"
+        key = mesh.admin("relay", "create", "paris", "--endpoint", f"{host.ipv4}:3478", "--url", url).strip()
+        leaf = Leaf.generate()
+        certificate, private = tmp_path / "certificate.pem", tmp_path / "key.pem"
+        certificate.write_text(ssl.DER_cert_to_PEM_cert(leaf.certificate))
+        private.write_bytes(
+            load_der_private_key(leaf.key, None).private_bytes(
+                Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+            )
+        )
+        relay = host.start(
+            "wgpy", "relay", "serve", "-", "--tls-port", "443", "--tls-cert", str(certificate),
+            "--tls-key", str(private), log="relay", stdin=True,
+        )  # fmt: skip
+        relay.write(key + "\n")
+        relay.wait_text("over TLS on TCP port 443")
+        one, other = behind(mesh, "one", Nat.UDP_BLOCKED), behind(mesh, "other", Nat.SYMMETRIC)
+        one.wait_reach(other)
+        (report,) = one.report()["relays"]
+        assert (report["state"], report["endpoint"]) == ("up", url), report

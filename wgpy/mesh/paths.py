@@ -8,6 +8,8 @@ alone.
 
 The machine is told things, and leaves `actions` to be carried out. Instants are seconds of one clock that
 never goes back. Peers are named by their node ids; what is never added is never sent anything.
+
+Over 600 lines because all rules change the same few fields of a peer, and each is understood by the others.
 """
 
 from __future__ import annotations
