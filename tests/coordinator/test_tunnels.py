@@ -157,7 +157,8 @@ async def test_what_two_nodes_report_is_one_entry_with_both_ends(sqlite_rows: Ro
     async with running_service(sqlite_rows) as service:
         await make_home(service)
         (first, one), (second, two) = await service.member(1), await service.member(2)
-        assert (await asked(service)).json == {"tunnels": [], "every": 10, "next": None}
+        nothing = {"tunnels": [], "every": 10, "at": int(sqlite_rows.now), "next": None}
+        assert (await asked(service)).json == nothing
         said = await tell(service, one, 1, TunnelReport(True, {second.id: UP}))
         assert (said.frame, said.presence.nodes) == (None, {})
         assert said.reports is not None
@@ -174,6 +175,23 @@ async def test_what_two_nodes_report_is_one_entry_with_both_ends(sqlite_rows: Ro
         assert (await asked(service)).json["tunnels"][0]["state"] == "unknown"
         await service.admin("DELETE", f"networks/{network_id}/nodes/{second.id}")
         assert (await asked(service)).json["tunnels"] == []
+
+
+async def test_who_asks_since_an_answer_gets_what_was_told_after_it(sqlite_rows: Rows) -> None:
+    async with running_service(sqlite_rows) as service:
+        await make_home(service)
+        (first, one), (second, two), (third, _) = [await service.member(number) for number in (1, 2, 3)]
+        await tell(service, one, 1, TunnelReport(True, {second.id: UP, third.id: UP}))
+        at = (await asked(service)).json["at"]
+        assert len((await asked(service, f"?since={at}")).json["tunnels"]) == 2  # of the same second: again
+        sqlite_rows.now += 5
+        at = (await asked(service)).json["at"]
+        assert (await asked(service, f"?since={at}")).json["tunnels"] == []
+        await tell(service, two, 1, TunnelReport(True, {first.id: DOWN}))
+        (pair,) = (await asked(service, f"?since={at}")).json["tunnels"]
+        assert {pair["a"], pair["b"]} == {first.id, second.id}
+        assert len(pair["ends"]) == 2  # whole, not the end alone that spoke
+        assert (await asked(service, "?since=soon")).code == "malformed"
 
 
 async def test_a_coordinator_that_starts_anew_asks_for_everything_again(sqlite_rows: Rows) -> None:
