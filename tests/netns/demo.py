@@ -23,10 +23,10 @@ from types import FrameType
 from tests.netns.doorway import Doorway
 from tests.netns.hosts import Internet, Lab
 from tests.netns.mesh import ADMIN, TOKEN, Mesh, Node
-from tests.netns.processes import HostFailure
+from tests.netns.processes import HostFailure, wait_until
 
 NODES = ("node1", "node2", "node3")
-WIDTH = 100
+CODE = re.compile(r"^    ([0-9A-Z]{3}-[0-9A-Z]{3})$", re.MULTILINE)
 
 
 class Narrator:
@@ -122,17 +122,32 @@ def move_data(say: Narrator, source: Node, target: Node) -> None:
     )
 
 
-def show_page(say: Narrator, mesh: Mesh, port: int) -> None:
+def show_page(say: Narrator, mesh: Mesh, port: int, code: str) -> None:
     found = re.search(r"https://\S+(/setup#\S+)", mesh.serving.text())
     say.step("The coordinator's page, for a browser on this machine")
     say.output(f"https://127.0.0.1:{port}{found[1] if found else ''}")
     say.output("The link is good once, for the first admin. A browser warns of the certificate, which is the")
     say.output("coordinator's own: nodes check it by the token.")
+    say.output(f"In {mesh.network}, newcomer waits on top: type its code, {code}, and it is a node.")
+
+
+def ask_to_join(say: Narrator, mesh: Mesh) -> str:
+    """A host without a token, which waits → the code that it shows."""
+    mesh.admin("network", "edit", mesh.network, "--keyless")
+    node = mesh.node("newcomer")
+    words = ("wgpy", "up", "--coordinator", mesh.url, "--network", mesh.network)
+    say.step("A host without a token asks to join, and waits for your word")
+    say.command(node.host.name, *words)
+    node.agent = node.host.start(*words, log="agent")
+    node.agent.wait_text("the code of this host is")
+    found = wait_until(lambda: CODE.search(node.agent.text() if node.agent else ""), "the code is shown")
+    return found[1] if found else ""
 
 
 def hold(say: Narrator, lab: Lab, mesh: Mesh) -> None:
+    code = ask_to_join(say, mesh)
     with Doorway(mesh.coordinator, (str(mesh.coordinator.ipv4), 8443), wished=8443) as door:
-        show_page(say, mesh, door.port)
+        show_page(say, mesh, door.port, code)
         show_around(say, lab, mesh)
         signal.pause()
 

@@ -60,8 +60,9 @@ def test_without_a_token_the_typed_code_lets_a_host_in_whatever_is_killed_meanwh
     [row] = waiting(mesh)
     assert row["name"] == "guest"
     assert row["needs_code"]
-
     assert node.agent is not None
+    node.agent.wait_text(f"    {mesh.url}/join/{mesh.network}/{row['id']}\n")
+
     node.agent.kill()
     again = ask(mesh, node, "--pin", identity[1])
     wait_until(lambda: len(CODE.findall(again.text())) == 2, "the code is shown again")

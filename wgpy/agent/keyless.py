@@ -8,12 +8,14 @@ import dataclasses
 import hashlib
 import os
 import socket
+import sys
 from dataclasses import dataclass
 from typing import Final
 
 from wgpy.agent.approval import MAY_PASS, describe_left, wait_admitted
 from wgpy.agent.client import CoordinatorClient, Refused, Trust, first_contact
 from wgpy.agent.join import Joined, Say, check_host, keep_membership, load_known
+from wgpy.agent.join_link import join_link, terminal_qr
 from wgpy.agent.options import UpOptions
 from wgpy.agent.state_file import (
     Asked,
@@ -177,9 +179,13 @@ class _Join:
         return f"waiting for approval as {self._name}, code {self._asked.code}"
 
     def _show(self, join: str) -> None:
+        link = join_link(self._place.url, self._place.network, join)
         self._say(f"the code of this host is\n\n    {self._asked.code}\n")
+        self._say(f"sign in here and type it, to let this host in as a device of yours:\n\n    {link}\n")
+        if sys.stdout.isatty() and (drawn := terminal_qr(link)):
+            self._say(f"{drawn}\n")
         self._say(
-            f"have an admin of {self._place.network} type it: on the coordinator's page, or there with\n"
+            f"or have an admin of {self._place.network} type it: on the coordinator's page, or there with\n"
             f"    wgpy coordinator node approve {join[:8]} --code {self._asked.code}\n"
             "Stopped and run again, this goes on where it was"
         )

@@ -84,7 +84,7 @@ export async function nodePage({ network, node: name }, signal) {
           ["Version", node.version],
           ["Tags", node.tags?.length ? h("span", { class: "row" }, tagList(node.tags)) : null],
           ["Owner", node.owner],
-          ["Joined", `${instant(node.joined_at)}${node.token ? ", by a token" : ""}`],
+          ["Joined", `${instant(node.joined_at)}${node.id.startsWith(node.token) ? ", by its code" : ", by a token"}`],
           ["Expires", node.expires_at ? `${instant(node.expires_at)} (${ago(node.expires_at)})` : null],
           ["Removed", node.ephemeral_after ? `after ${lasting(node.ephemeral_after)} offline` : null],
           ["Disabled", node.disabled_at ? instant(node.disabled_at) : null],
