@@ -17,12 +17,13 @@ from wgpy.mesh.relay_token import RelayToken
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE = 1.0
+FIRST_PAUSE = 0.5
 LAST_PAUSE = 60.0
 """Seconds before it is started again: doubled from the first to the last."""
 STABLE_TIME = 60.0
 """Seconds after which a start counts as one that went well."""
-STOP_TIMEOUT = 12.0
+STOP_TIMEOUT = 8.0
+"""Seconds for it to send its nodes away."""
 
 
 def relay_hosts(urls: Sequence[str], port: int, limit: int) -> tuple[str, ...]:

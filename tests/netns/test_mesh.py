@@ -143,7 +143,7 @@ def test_a_detached_agent_goes_on_and_can_be_stopped(mesh: Mesh) -> None:
 def test_two_that_ping_at_the_same_instant_hear_within_three_round_trips(delay: float) -> None:
     with Lab("instant") as lab:
         # Without keepalives nothing is sent before the pings.
-        mesh = Mesh(Internet(lab), "quiet", "--keepalive", "0")
+        mesh = Mesh(Internet(lab), "quiet", "--keepalive", "0", has_relay=False)
         line = Line(Impairment(delay=delay))
         pair = [mesh.join("node1"), mesh.join("node2", line)]
         for node in pair:

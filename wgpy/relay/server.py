@@ -29,9 +29,9 @@ from wgpy.relay.admission import Admission, Node
 logger = logging.getLogger(__name__)
 
 TIDY_INTERVAL: Final = 10.0
-DRAIN_TIME: Final = 10.0
+DRAIN_TIME: Final = 5.0
 """Seconds for which a relay that was told to stop still forwards, at most."""
-QUIET_TIME: Final = 1.0
+QUIET_TIME: Final = 0.5
 """Seconds without a packet after which it may stop before that."""
 
 
@@ -89,6 +89,8 @@ class RelayServer:
     async def drain(self) -> None:
         """Tell all nodes to go elsewhere, and forward until they have."""
         self._is_draining = True
+        if not self.counts()["sessions"]:
+            return
         self._relay.drain()
         before = -1
         with trio.move_on_after(DRAIN_TIME):
