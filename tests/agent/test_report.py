@@ -10,6 +10,7 @@ from wgpy.agent.report import PeerFacts, PeerReport, describe_age, describe_peer
 from wgpy.keys import PresharedKey
 from wgpy.mesh.frames import Presence
 from wgpy.mesh.paths import CandidateReport, PathReport, kind_of
+from wgpy.mesh.relay import relayed_endpoint
 from wgpy.protocol.interface import PeerStatus
 
 NOW = 1_800_000_000.0
@@ -122,3 +123,18 @@ def test_ages_and_counts_read_well() -> None:
     assert summary([]) == "0 peers, 0 reachable"
     assert summary([live]) == "1 peer, 1 reachable"
     assert summary([live, describe()]) == "2 peers, 1 reachable"
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ((), "; no endpoint of its own is known"),
+        ((WHERE,), "; its own endpoint does not answer"),
+        ((WHERE, Endpoint.parse("192.168.7.2:51820")), "; none of its 2 own endpoints answers"),
+    ],
+)
+def test_a_relayed_path_tells_why_it_is_no_direct_one(others: tuple[Endpoint, ...], words: str) -> None:
+    relayed = relayed_endpoint(1, 7)
+    paths = tried(relayed, relayed_endpoint(2, 7), *others, answers=True)
+    report = describe(is_alive=True, age=12.0, endpoint=relayed, paths=paths)
+    assert (report.path, report.reason) == ("relayed", "lan: it answers there in 0.4 ms" + words)

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from wgpy.mesh.encoding import JsonObject
 from wgpy.mesh.frames import Presence
-from wgpy.mesh.paths import CandidateReport, PathReport
+from wgpy.mesh.paths import CandidateReport, PathKind, PathReport
 from wgpy.protocol.interface import PeerStatus
 
 SESSION_AGE: Final = 180.0
@@ -166,6 +166,8 @@ def describe_peer(facts: PeerFacts, coordinator_is_up: bool, wall_clock: float) 
         reason = _why_not(facts, endpoint, age, coordinator_is_up)
     elif paths is not None and str(paths.endpoint) == endpoint:
         path, reason = paths.kind.word, paths.reason
+        if paths.kind is PathKind.RELAYED:
+            reason += _why_not_direct(paths)
     else:
         path, reason = "direct", f"last handshake {describe_age(age)} ago"
     rtt = None if status is None else status.rtt
@@ -188,6 +190,13 @@ def describe_peer(facts: PeerFacts, coordinator_is_up: bool, wall_clock: float) 
         tried=() if paths is None else tuple(map(TriedEndpoint.of, paths.candidates)),
         next_try=None if paths is None or paths.next_try is None else round(paths.next_try),
     )
+
+
+def _why_not_direct(paths: PathReport) -> str:
+    own = sum(candidate.kind is not PathKind.RELAYED for candidate in paths.candidates)
+    if not own:
+        return "; no endpoint of its own is known"
+    return "; its own endpoint does not answer" if own == 1 else f"; none of its {own} own endpoints answers"
 
 
 def _why_not(facts: PeerFacts, endpoint: str | None, age: int | None, coordinator_is_up: bool) -> str:
