@@ -11,12 +11,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv4Network, IPv6Address, ip_network
 from typing import Final
 
-from wgpy.addresses import Endpoint, IPAddress
+from wgpy.addresses import Endpoint, IPAddress, Prefix
 from wgpy.mesh.encoding import MAX_ENDPOINTS, encode_json
 from wgpy.mesh.frames import Presence, PresenceFrame
+from wgpy.mesh.paths import PathKind, kind_of
+
+_CARRIER: Final = IPv4Network("100.64.0.0/10")
+"""Between a carrier's NAT and its customers (RFC 6598)."""
 
 LEASE: Final = 45.0
 """Seconds for which a node counts as online after it was heard."""
@@ -194,7 +198,7 @@ def presence_line(frame: PresenceFrame) -> bytes:
 def usable_endpoints(
     observed: IPAddress | None, listen_port: int, reported: Iterable[Endpoint]
 ) -> tuple[Endpoint, ...]:
-    """What others may try, the likeliest first: nothing that cannot be another host's.
+    """What others may try, the likeliest first: nothing that cannot be another host's, nor a stranger's.
 
     The address that we saw is the likeliest, with the ports that the node says it has there, else with the
     tunnel's own. A node that we saw on loopback shares our host: that address, of use to others there, comes
@@ -205,10 +209,35 @@ def usable_endpoints(
     there = [endpoint for endpoint in told if seen is not None and endpoint.address == seen.address]
     guess = [seen] if seen is not None and not there else []
     found = dict.fromkeys((*guess, *there, *told))
-    usable = [endpoint for endpoint in found if _is_reachable(endpoint.address)]
+    usable = [
+        endpoint for endpoint in found if _is_reachable(endpoint.address) and not _is_foreign(endpoint, seen)
+    ]
     if seen is not None and seen.address.is_loopback:
         usable = [*usable[: MAX_ENDPOINTS - 1], seen]
     return tuple(usable[:MAX_ENDPOINTS])
+
+
+def _is_foreign(endpoint: Endpoint, seen: Endpoint | None) -> bool:
+    """A public endpoint where the node itself was never seen: perhaps a victim's, whom the others are to
+    flood.
+
+    Of the other family nothing can be said, nor of a node that is seen in our own private network.
+    """
+    if seen is None or endpoint.address.version != seen.address.version:
+        return False
+    if is_private(endpoint.address) or is_private(seen.address):
+        return False
+    return _site_of(endpoint.address) != _site_of(seen.address)
+
+
+def _site_of(address: IPAddress) -> Prefix:
+    """The address alone, or the /64 of an IPv6 one: one link, and an address for each purpose."""
+    return ip_network((address, 64 if isinstance(address, IPv6Address) else 32), strict=False)
+
+
+def is_private(address: IPAddress) -> bool:
+    """Not one of the internet: nobody outside its own network can be sent to there."""
+    return address.is_loopback or address in _CARRIER or kind_of(Endpoint(address, 1)) is PathKind.LAN
 
 
 def _unmapped(address: IPAddress) -> IPAddress:

@@ -161,3 +161,24 @@ def test_no_more_than_sixteen_endpoints_are_told() -> None:
     last = usable_endpoints(ipaddress.ip_address("127.0.0.1"), 7, many)
     assert len(last) == 16
     assert str(last[-1]) == "127.0.0.1:7"
+
+
+@pytest.mark.parametrize(
+    ("observed", "reported", "usable"),
+    [
+        ("192.0.2.9", ["198.51.100.66:53", "192.0.2.9:1"], ["192.0.2.9:1"]),
+        ("192.0.2.9", ["100.64.0.7:9", "[fd00::1]:7"], ["192.0.2.9:7", "100.64.0.7:9", "[fd00::1]:7"]),
+        (
+            "2001:db8::9",
+            ["[2001:db8::1:2]:7", "[2001:db8:0:1::9]:7"],
+            ["[2001:db8::9]:7", "[2001:db8::1:2]:7"],
+        ),
+        ("192.0.2.9", ["[2001:db8::9]:7"], ["192.0.2.9:7", "[2001:db8::9]:7"]),
+        ("192.168.1.5", ["203.0.113.4:7"], ["192.168.1.5:7", "203.0.113.4:7"]),
+    ],
+)
+def test_nobody_is_told_of_a_public_endpoint_where_the_node_was_not_seen(
+    observed: str, reported: list[str], usable: list[str]
+) -> None:
+    found = usable_endpoints(ipaddress.ip_address(observed), 7, [Endpoint.parse(text) for text in reported])
+    assert [str(endpoint) for endpoint in found] == usable

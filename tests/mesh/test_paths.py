@@ -29,6 +29,8 @@ from wgpy.mesh.relay import relayed_endpoint
 LAN = Endpoint.parse("192.168.7.2:51820")
 PUBLIC = Endpoint.parse("198.51.100.7:51820")
 OTHER = Endpoint.parse("198.51.100.8:40000")
+REBOUND = Endpoint.parse("198.51.100.7:40000")
+"""Where a NAT that was restarted has the peer of PUBLIC."""
 RELAY = Endpoint.parse("127.0.0.1:40001")
 BOB = "b" * 32
 
@@ -228,24 +230,55 @@ def test_a_pong_from_elsewhere_proves_nothing(world: World) -> None:
 def test_a_ping_is_answered_where_it_came_from_but_never_a_stranger_s(world: World) -> None:
     world.know(PUBLIC)
     world.begin_session()
-    world.machine.handle_control(BOB, OTHER, encode_ping(b"12345678") + bytes(100), world.now)
-    assert world.machine.actions == [SendControl(BOB, OTHER, encode_pong(b"12345678"))]
+    world.machine.handle_control(BOB, PUBLIC, encode_ping(b"12345678") + bytes(100), world.now)
+    assert world.machine.actions == [SendControl(BOB, PUBLIC, encode_pong(b"12345678"))]
     world.machine.actions.clear()
-    world.machine.handle_control("c" * 32, OTHER, encode_ping(b"12345678"), world.now)
+    world.machine.handle_control("c" * 32, PUBLIC, encode_ping(b"12345678"), world.now)
     assert world.machine.actions == []
 
 
-def test_where_a_peer_is_heard_from_is_tried_and_used_when_nothing_else_is_known_to_work(
+def test_another_port_of_a_known_address_is_used_at_once_when_nothing_else_is_known_to_work(
     world: World,
 ) -> None:
-    world.rtt = {OTHER: 0.05}
+    world.rtt = {REBOUND: 0.05}
+    world.know(PUBLIC)
+    world.begin_session()
+    world.machine.heard_from(BOB, REBOUND, world.now)
+    world._take()
+    assert world.used == REBOUND
+    world.run(1.0)
+    assert world.machine.proven(BOB) == REBOUND
+
+
+def test_an_unknown_address_is_used_once_it_answered_the_ping_in_return(world: World) -> None:
     world.know(PUBLIC)
     world.begin_session()
     world.machine.heard_from(BOB, OTHER, world.now)
+    world.run(3.0)
+    assert world.pings(OTHER) == []
+    assert world.used == PUBLIC
+    world.machine.handle_control(BOB, OTHER, encode_ping(b"12345678"), world.now)
+    (action,) = world.machine.actions
+    assert isinstance(action, SendControl)
+    probe = parse_probe_untrusted(action.data)
+    assert probe is not None
+    assert (action.to, probe.id, probe.is_pong) == (OTHER, b"12345678", True)
+    assert probe.return_id is not None
+    world.machine.handle_control(BOB, OTHER, encode_pong(probe.return_id), world.now)
     world._take()
     assert world.used == OTHER
-    world.run(1.0)
     assert world.machine.proven(BOB) == OTHER
+
+
+def test_a_ping_in_return_is_answered_and_proves_our_own_path_too(world: World) -> None:
+    world.know(PUBLIC)
+    world.begin_session()
+    ((at, ping),) = [(at, action) for at, action in world.sent if isinstance(action, SendControl)]
+    probe = parse_probe_untrusted(ping.data)
+    assert probe is not None
+    world.machine.handle_control(BOB, PUBLIC, encode_pong(probe.id, b"theirown"), at)
+    assert world.machine.actions[0] == SendControl(BOB, PUBLIC, encode_pong(b"theirown"))
+    assert world.machine.proven(BOB) == PUBLIC
 
 
 def test_a_path_that_works_is_not_left_for_a_word_from_elsewhere(world: World) -> None:
@@ -253,10 +286,10 @@ def test_a_path_that_works_is_not_left_for_a_word_from_elsewhere(world: World) -
     world.know(PUBLIC)
     world.begin_session()
     world.run(1.0)
-    world.machine.heard_from(BOB, OTHER, world.now)
+    world.machine.heard_from(BOB, REBOUND, world.now)
     world.run(10.0)
     assert world.used == PUBLIC
-    assert len(world.pings(OTHER)) == 5
+    assert len(world.pings(REBOUND)) == 5
 
 
 def test_paths_of_one_kind_do_not_flap_by_a_hair(world: World) -> None:

@@ -22,6 +22,7 @@ import zlib
 from typing import Final
 
 from tests.netns.hosts import Host, Internet, Lab
+from tests.netns.processes import Process
 
 LAN: Final = ipaddress.IPv4Network("192.168.1.0/24")
 CARRIER: Final = ipaddress.IPv4Network("100.64.0.0/24")
@@ -151,6 +152,19 @@ class Home:
             host.run("nft", "-f", "-", input=_NO_IPV6)
         return host
 
+    def offer_ports(self, *protocols: str) -> Process:
+        """Let hosts inside have ports mapped, by miniupnpd: `natpmp` (and PCP), `upnp`."""
+        assert self.router is not None
+        self.router.run("nft", "-f", "-", input=_OFFERED)
+        configuration = self.router.path / "miniupnpd.conf"
+        offered = "".join(
+            f"enable_{name}={'yes' if name in protocols else 'no'}\n" for name in ("natpmp", "upnp")
+        )
+        configuration.write_text(_MINIUPNPD + offered)
+        daemon = self.router.start("miniupnpd", "-d", "-f", str(configuration))
+        daemon.wait_text("starting")
+        return daemon
+
     def reboot(self) -> None:
         """The router forgets its mappings: no packet from outside finds its way in any more."""
         assert self.router is not None
@@ -167,11 +181,41 @@ class Home:
             self.router.run("nft", "delete table inet blocked")
 
 
+class RoutableInternet(Internet):
+    """miniupnpd maps no ports where its own address is one of documentation."""
+
+    IPV4 = ipaddress.IPv4Network("23.1.1.0/24")
+
+
 class Carrier(Home):
     """A provider's router, whose hosts are the routers of homes."""
 
     lan = CARRIER
 
+
+_OFFERED: Final = """
+table inet offered {
+    chain forward { type filter hook forward priority filter; }
+    chain miniupnpd { }
+    chain prerouting { type nat hook prerouting priority dstnat; jump prerouting_miniupnpd; }
+    chain postrouting { type nat hook postrouting priority srcnat - 1; jump postrouting_miniupnpd; }
+    chain prerouting_miniupnpd { }
+    chain postrouting_miniupnpd { }
+}
+"""
+
+_MINIUPNPD: Final = """
+ext_ifname=eth0
+listening_ip=br0
+secure_mode=yes
+uuid=bfaf9795-396d-4d8f-bf6e-5feae6bcea87
+upnp_table_name=offered
+upnp_nat_table_name=offered
+upnp_forward_chain=miniupnpd
+upnp_nat_chain=prerouting_miniupnpd
+upnp_nat_postrouting_chain=postrouting_miniupnpd
+allow 1024-65535 0.0.0.0/0 1024-65535
+"""
 
 _FLUSH: Final = """
 import socket, struct

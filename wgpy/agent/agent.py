@@ -30,6 +30,7 @@ from wgpy.agent.host_link import HostLink, concerns_us, look_around
 from wgpy.agent.neighbours import Neighbours
 from wgpy.agent.paths import Paths
 from wgpy.agent.plan import make_plan, wanted_setting
+from wgpy.agent.port_mapping import RouterPort
 from wgpy.agent.relays import Relays
 from wgpy.agent.report import CoordinatorReport, Heard, PeerFacts, PeerReport, Report, describe_peer
 from wgpy.agent.state_file import State, save_state
@@ -61,6 +62,10 @@ LOOK_AROUND_INTERVAL: Final = 30.0
 """Seconds after which the host's networks, and our own addresses and routes, are looked at even unasked."""
 SETTLE_TIME: Final = 2.0
 """Seconds between two such looks, however much changes."""
+EAGER_PEERS: Final = 64
+"""Peers up to which tunnels to all of them are kept up."""
+IDLE_TIME: Final = 300.0
+"""Seconds without data after which one of more peers than that is left in peace."""
 REMEMBER_INTERVAL: Final = 600.0
 """Seconds between two writes for nothing but peers' endpoints."""
 SAVE_INTERVAL: Final = 2.0
@@ -96,6 +101,8 @@ class Agent:
             self._relays_changed,
         )
         self._paths = Paths(device, self._link, self._relays, self._rediscover)
+        self.router_port = RouterPort(self._report_endpoints)
+        """The router's port that leads to the tunnel, where it gives one."""
         self._paths.handle_memory(state.seen)
         self._names = Names(device.name)
         self._names_problem = ""
@@ -157,6 +164,7 @@ class Agent:
                 nursery.start_soon(self.outside.run)
                 nursery.start_soon(self._names.run)
                 nursery.start_soon(self._relays.run)
+                nursery.start_soon(self.router_port.run)
                 nursery.start_soon(self._keep_looking_around)
                 nursery.start_soon(self._keep_saving)
                 nursery.start_soon(self._follower.run)
@@ -251,6 +259,7 @@ class Agent:
         self._clipped = clip(netmap, state.accepted, self._around, state.addresses, self._verified)
         wanted = wanted_setting(netmap.network, self._clipped, state.addresses)
         self._link.apply(make_plan(self._link.present(), wanted))
+        self._leave_idle_in_peace()
         self._paths.sync(
             {id_: granted.node.record.wireguard_key for id_, granted in self._clipped.peers.items()}
         )
@@ -292,6 +301,7 @@ class Agent:
             found = local_endpoints(netlink.links(), netlink.addresses(), device.name, device.listen_port)
         self.outside.set_own(found)
         if found != self._local_endpoints:
+            self.router_port.begin(device.listen_port)
             is_first, self._local_endpoints = not self._local_endpoints, found
             if not is_first:
                 logger.info("our own addresses are now %s", ", ".join(map(str, found)) or "none")
@@ -372,7 +382,9 @@ class Agent:
         self._sequence += 1
         held = self.state.held
         static = (Endpoint.parse(text) for text in self.state.endpoints)
-        found = (*static, *self.outside.endpoints(), *self._local_endpoints)
+        mapping = self.router_port.mapping
+        mapped = () if mapping is None else (mapping.external,)
+        found = (*static, *mapped, *self.outside.endpoints(), *self._local_endpoints)
         endpoints = tuple(dict.fromkeys(found))[:MAX_ENDPOINTS]
         since, port = None if held is None else held.since, self._device.listen_port
         tunnels = None
@@ -429,6 +441,7 @@ class Agent:
         """Who is heard, and where everybody is, for the next start."""
         if self._clipped is None:
             return
+        self._leave_idle_in_peace()
         now, statuses, seen, alive = boottime(), self._statuses(), {}, set()
         for node_id, granted in self._clipped.peers.items():
             status = statuses.get(granted.node.record.wireguard_key)
@@ -446,6 +459,18 @@ class Agent:
             self._alive = alive
             if self._reporter.note_news(now):
                 self._follower.stir()
+
+    def _leave_idle_in_peace(self) -> None:
+        """Whoever is in a large network sends nothing to peers but what there is to send."""
+        if self._clipped is None:
+            return
+        keys = {id_: granted.node.record.wireguard_key for id_, granted in self._clipped.peers.items()}
+        idle: set[str] = set()
+        if len(keys) > EAGER_PEERS:
+            since, peers = boottime() - IDLE_TIME, self._device.interface.peers
+            idle = {id_ for id_, key in keys.items() if key in peers and peers[key].data_at < since}
+        self._link.set_quiet({keys[id_] for id_ in idle})
+        self._paths.set_quiet(idle)
 
     def _remember(self, seen: Mapping[str, tuple[Endpoint, ...]], now: float) -> None:
         """Keep where peers are, sparing the disk: at once only for peers of which nothing was known."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Final
 
 from wgpy.addresses import Endpoint, IPAddress, Prefix, host_prefix
@@ -43,6 +43,7 @@ class HostLink:
         self._device = device
         self._peers: set[PublicKey] = set()
         self._keepalives: dict[PublicKey, int] = {}
+        self._quiet: frozenset[PublicKey] = frozenset()
         self._addresses: tuple[IPAddress, ...] = ()
         self._routes: frozenset[Prefix] = frozenset()
         self.problems: dict[object, str] = {}
@@ -159,11 +160,19 @@ class HostLink:
             interface.initiate(interface.peers[key], boottime())
         self._device.changed()
 
+    def set_quiet(self, keys: Set[PublicKey]) -> None:
+        """To these no keepalives are sent, whatever the map says; to all others as it says."""
+        changed, self._quiet = self._quiet ^ keys, frozenset(keys)
+        for key in changed & self._device.interface.peers.keys():
+            if key in keys or self._device.interface.peers[key].endpoint is not None:
+                self.start_keepalives(key)
+
     def start_keepalives(self, key: PublicKey) -> None:
         """For a peer that has an endpoint by now. Without one they would ask for an initiation that has
         nowhere to go, and that closes the gate on the one that has (REKEY_TIMEOUT).
         """
-        peer, seconds = self._device.interface.peers[key], self._keepalives.get(key, 0)
+        peer = self._device.interface.peers[key]
+        seconds = 0 if key in self._quiet else self._keepalives.get(key, 0)
         if peer.persistent_keepalive != seconds:
             self._device.interface.set_persistent_keepalive(peer, seconds, boottime())
             self._device.changed()

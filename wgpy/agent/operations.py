@@ -11,7 +11,11 @@ import trio
 from wgpy.agent.agent import Agent
 from wgpy.agent.control import Answer, Operation
 from wgpy.agent.echo import echo
-from wgpy.agent.reachability import describe_reachability, reachability_to_json
+from wgpy.agent.reachability import (
+    describe_port_mapping,
+    describe_reachability,
+    reachability_to_json,
+)
 from wgpy.agent.report import PeerReport
 from wgpy.errors import ConfigError, CoordinatorError
 from wgpy.mesh.encoding import Fields, JsonObject
@@ -71,8 +75,14 @@ class Operations:
         with trio.move_on_after(NETCHECK_TIMEOUT):
             await outside.wait_answered()
         views = outside.views()
-        findings = describe_reachability(views, outside.own(), outside.servers())
-        return Answer(reachability_to_json(views, findings))
+        router = self._agent.router_port
+        findings = [
+            *describe_reachability(
+                views, outside.own(), outside.servers(), has_port=router.mapping is not None
+            ),
+            describe_port_mapping(router.mapping, router.reason),
+        ]
+        return Answer(reachability_to_json(views, findings, router.mapping))
 
     async def down(self, fields: Fields) -> Answer:
         """`{"op": "down"}`: stop; the state stays."""

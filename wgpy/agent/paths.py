@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Final
 
 import trio
@@ -58,6 +58,7 @@ class Paths:
         self._nodes: dict[int, str] = {}
         self._presence: dict[str, Presence] = {}
         self._unanswered: set[str] = set()
+        self._quiet: frozenset[str] = frozenset()
         self._is_performing = False
         self._wake = trio.Event()
         device.on_control = self._handle_control
@@ -89,6 +90,7 @@ class Paths:
             if peer.path_control is not self:
                 interface.set_path_control(peer, self, now)
                 self._machine.forget(node_id)
+                self._machine.set_quiet(node_id, node_id in self._quiet, now)
         self._machine.keep_only(self._keys)
         self._presence = {id_: presence for id_, presence in self._presence.items() if id_ in keys}
         self._tell_candidates(list(self._keys))
@@ -126,6 +128,14 @@ class Paths:
 
     def report(self, node_id: str) -> PathReport | None:
         return self._machine.report(node_id, boottime())
+
+    def set_quiet(self, node_ids: Set[str]) -> None:
+        """These are left in peace until there is data for them; all others are not."""
+        now = boottime()
+        for node_id in self._quiet ^ node_ids:
+            self._machine.set_quiet(node_id, node_id in node_ids, now)
+        self._quiet = frozenset(node_ids)
+        self._perform()
 
     def network_changed(self) -> None:
         """Our own addresses or routes are others."""
@@ -183,7 +193,8 @@ class Paths:
             if peer is None:
                 continue
             is_waiting = peer.timers.deadline(Timer.NEW_HANDSHAKE) is not None
-            if not is_waiting and node_id not in self._unanswered and self._machine.has_session(node_id):
+            is_known = node_id in self._quiet or self._machine.has_session(node_id)
+            if not is_waiting and node_id not in self._unanswered and is_known:
                 continue
             facts = engine.facts(peer.id)
             sent = facts.data_sent_first

@@ -10,20 +10,25 @@ from wgpy.agent.checks import Finding, Verdict
 from wgpy.mesh.discovery import FAMILIES, Family, View
 from wgpy.mesh.discovery import Mapping as NatMapping
 from wgpy.mesh.encoding import JsonObject
+from wgpy.mesh.portmap import PortMapping
 
 _FORWARD: Final = "forward a UDP port on the router, and start with --listen-port and --endpoint"
 
 
 def describe_reachability(
-    views: Mapping[Family, View], own: Iterable[Endpoint], asked: Iterable[Endpoint]
+    views: Mapping[Family, View],
+    own: Iterable[Endpoint],
+    asked: Iterable[Endpoint],
+    *,
+    has_port: bool = False,
 ) -> list[Finding]:
     """A finding for each family over which a server could be asked, and what it means for paths.
 
-    `own`: the addresses of our interfaces with the tunnel's port; `asked`: the servers.
-    """
+    `own`: the addresses of our interfaces with the tunnel's port; `asked`: the servers; `has_port`: the
+    router has a port mapped to ours."""
     local, servers = list(own), list(asked)
     found = [_describe_family(family, views[family], local, servers) for family in FAMILIES]
-    return [*found, _describe_paths(views)]
+    return [*found, _describe_paths(views, has_port)]
 
 
 def _describe_family(family: Family, view: View, own: list[Endpoint], servers: list[Endpoint]) -> Finding:
@@ -55,9 +60,20 @@ def _describe_mapping(view: View) -> str:
     return ", by one server"
 
 
-def _describe_paths(views: Mapping[Family, View]) -> Finding:
+def describe_port_mapping(mapping: PortMapping | None, reason: str) -> Finding:
+    """`reason`: why there is none."""
+    if mapping is None:
+        return Finding("port mapping", Verdict.NOTE, f"none: {reason}")
+    return Finding("port mapping", Verdict.GOOD, f"{mapping.external} leads here, by {mapping.method}")
+
+
+def _describe_paths(views: Mapping[Family, View], has_port: bool) -> Finding:
     mappings = {view.mapping for view in views.values()}
     check = "direct paths"
+    if has_port and views[4].mapping is not NatMapping.BLOCKED:
+        return Finding(
+            check, Verdict.GOOD, "with every node that UDP reaches, by the port mapped on the router"
+        )
     if mappings & {NatMapping.NONE, NatMapping.INDEPENDENT}:
         text = "with every node that UDP reaches, but behind a symmetric NAT only if ours admits any port"
         return Finding(check, Verdict.GOOD, text)
@@ -76,7 +92,9 @@ def _describe_paths(views: Mapping[Family, View]) -> Finding:
     return Finding(check, Verdict.NOTE, "in the same LAN alone; others by a relay", "let UDP out")
 
 
-def reachability_to_json(views: Mapping[Family, View], findings: Iterable[Finding]) -> JsonObject:
+def reachability_to_json(
+    views: Mapping[Family, View], findings: Iterable[Finding], mapping: PortMapping | None = None
+) -> JsonObject:
     """`views` has by family `nat` (unknown, blocked, none, endpoint-independent, symmetric), `endpoint` and
     `seen`.
     """
@@ -89,5 +107,8 @@ def reachability_to_json(views: Mapping[Family, View], findings: Iterable[Findin
             }
             for family, view in views.items()
         },
+        "port_mapping": None
+        if mapping is None
+        else {"method": mapping.method, "endpoint": str(mapping.external)},
         "findings": [finding.to_json() for finding in findings],
     }

@@ -71,7 +71,7 @@ def _wanted(network: str | None) -> list[str]:
 
 def _ask_agent(name: str) -> dict[str, Any]:
     fields = ask(name, {"op": "netcheck"}, timeout=_PATIENCE + 10)
-    return {"views": fields.raw("views"), "findings": fields.raw("findings")}
+    return {name: fields.raw(name) for name in ("views", "port_mapping", "findings")}
 
 
 def _show(name: str, value: dict[str, Any]) -> None:

@@ -6,6 +6,10 @@ candidate is proven by one's own PING coming back as a PONG from that very endpo
 is used: LAN before direct before relayed, the faster before the slower. Each end chooses its sending path
 alone.
 
+Where a peer is only heard from, at an address that nobody told us, it is sent nothing unasked: its name may
+be another's. It gets the PONG for its own PING, which asks for one in return, and both are smaller than what
+it sent.
+
 The machine is told things, and leaves `actions` to be carried out. Instants are seconds of one clock that
 never goes back. Peers are named by their node ids; what is never added is never sent anything.
 
@@ -22,7 +26,7 @@ from typing import Final
 
 from wgpy.addresses import Endpoint
 from wgpy.mesh.bucket import Bucket
-from wgpy.mesh.probe import encode_ping, encode_pong, parse_probe_untrusted
+from wgpy.mesh.probe import Probe, encode_ping, encode_pong, parse_probe_untrusted
 from wgpy.mesh.relay import relay_number
 
 PING_TIMES: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
@@ -201,6 +205,8 @@ class _Peer:
     also: tuple[Endpoint, ...] = ()
     has_session: bool = False
     is_offline: bool = False
+    is_quiet: bool = False
+    """Nothing is sent to it unless there is data to send."""
     suspect_at: float | None = None
     is_doubted: bool = False
     """The peer gets no answers from us, and the path in use did not answer since it said so."""
@@ -214,6 +220,24 @@ class _Peer:
     copies: int = 0
     copies_since: float = 0.0
     copy_at: float | None = None
+
+    def trusts(self, candidate: _Candidate) -> bool:
+        """Whether it may be sent something unasked: it was told, or answered, or has an address of one that
+        was told.
+        """
+        return (
+            candidate.is_told
+            or candidate.answered_at is not None
+            or candidate.kind is PathKind.RELAYED
+            or any(
+                other.is_told and other.endpoint.address == candidate.endpoint.address
+                for other in self.candidates.values()
+            )
+        )
+
+    @property
+    def trusted(self) -> list[_Candidate]:
+        return [candidate for candidate in self.candidates.values() if self.trusts(candidate)]
 
     @property
     def used(self) -> _Candidate | None:
@@ -281,8 +305,20 @@ class PathMachine:
         self._bound(peer)
         if not peer.has_session:
             self._look_for(peer, new if not came_online else list(peer.candidates), now)
-        elif new or is_to_move:
+        elif (new and not peer.is_quiet) or is_to_move:
             self._begin_round(peer, now, peer.candidates.values())
+
+    def set_quiet(self, peer_id: str, is_quiet: bool, now: float) -> None:
+        """With thousands of peers, those without data for a while are left in peace: no PINGs, and no
+        handshake that nobody needs.
+        """
+        peer = self._peers.setdefault(peer_id, _Peer(peer_id))
+        was_quiet, peer.is_quiet = peer.is_quiet, is_quiet
+        if was_quiet and not is_quiet:
+            if peer.has_session:
+                self._begin_round(peer, now, peer.candidates.values())
+            elif peer.current is not None and not peer.is_offline:
+                self.actions.append(Initiate(peer.id))
 
     def _look_for(self, peer: _Peer, new: list[Endpoint], now: float) -> None:
         """There is no session: begin where nothing was known, else add what is new."""
@@ -291,7 +327,7 @@ class PathMachine:
             first = next((c for c in peer.candidates.values() if c.is_told), None)
             if first is not None:
                 self._use(peer, first, "the first to be tried")
-        if not new or peer.is_offline or peer.current is None:
+        if not new or peer.is_offline or peer.is_quiet or peer.current is None:
             return
         peer.initiations = 0
         if peer.initiation is not None and now - peer.initiated_at < INITIATION_AGE:
@@ -323,7 +359,8 @@ class PathMachine:
         works = used is not None and used.answered_at is not None and used.tries < LOST_PINGS
         if peer.is_offline or (peer.has_session and works and is_first and peer.suspect_at is None):
             return
-        self._begin_copies(peer, [endpoint for endpoint in peer.candidates if endpoint != peer.current], now)
+        others = [c.endpoint for c in peer.trusted if c.endpoint != peer.current]
+        self._begin_copies(peer, others, now)
 
     def _begin_copies(self, peer: _Peer, endpoints: Iterable[Endpoint], now: float) -> None:
         """To these at once, and to all from then on."""
@@ -364,14 +401,13 @@ class PathMachine:
             peer.candidates[endpoint] = candidate
             self._bound(peer)
         used = peer.used
-        if (
-            used is None
-            or used.answered_at is None
-            or used.tries >= LOST_PINGS
-            or peer.suspect_at is not None
+        is_trusted = peer.trusts(candidate)
+        if used is None or (
+            is_trusted
+            and (used.answered_at is None or used.tries >= LOST_PINGS or peer.suspect_at is not None)
         ):
             self._use(peer, candidate, "it was heard from there")
-        if peer.has_session and candidate.next_at is None:
+        if is_trusted and peer.has_session and candidate.next_at is None:
             candidate.begin(now)
             self._ping_due(peer, now)
 
@@ -381,9 +417,9 @@ class PathMachine:
         peer = self._peers.get(peer_id)
         if probe is None or peer is None:
             return
+        if not probe.is_pong or probe.return_id is not None:
+            self._answer(peer, origin, probe, now)
         if not probe.is_pong:
-            if not self._answers.take(ANSWERS_A_SECOND, ANSWERS_A_SECOND, now):
-                self.actions.append(SendControl(peer_id, origin, encode_pong(probe.id)))
             if probe.is_urgent:
                 self._doubt(peer, now)
             return
@@ -396,6 +432,25 @@ class PathMachine:
         candidate.rtt = rtt if candidate.rtt is None else min(rtt, candidate.rtt * 0.75 + rtt * 0.25)
         candidate.answered_at, candidate.tries, candidate.next_at = now, 0, None
         self._choose(peer, now)
+
+    def _answer(self, peer: _Peer, origin: Endpoint, probe: Probe, now: float) -> None:
+        """There, with a PING in return where we may not ask by ourselves."""
+        if self._answers.take(ANSWERS_A_SECOND, ANSWERS_A_SECOND, now):
+            return
+        if probe.return_id is not None:
+            self.actions.append(SendControl(peer.id, origin, encode_pong(probe.return_id)))
+            return
+        candidate = peer.candidates.get(origin)
+        return_id = None
+        if peer.has_session and (candidate is None or not peer.trusts(candidate)):
+            if candidate is None:
+                candidate = _Candidate(origin, kind_of(origin), is_told=False)
+                peer.candidates[origin] = candidate
+                self._bound(peer)
+            return_id = self._random_id()
+            self._waiting[return_id] = (peer.id, origin, now)
+            candidate.tried_at = now
+        self.actions.append(SendControl(peer.id, origin, encode_pong(probe.id, return_id)))
 
     def _doubt(self, peer: _Peer, now: float) -> None:
         """We hear the peer and it does not hear us: nothing but its word tells that our path is dead."""
@@ -438,6 +493,8 @@ class PathMachine:
     def network_changed(self, now: float) -> None:
         """Our own addresses are others: nothing that was proven before counts."""
         for peer in self._peers.values():
+            if peer.is_quiet:
+                continue
             if peer.has_session:
                 self._begin_round(peer, now, peer.candidates.values())
             elif peer.current is not None and not peer.is_offline:
@@ -456,13 +513,16 @@ class PathMachine:
             if due is None or due > now:
                 continue
             if peer.copy_at is not None and peer.copy_at <= now:
-                self._send_copies(peer, peer.candidates, now)
+                self._send_copies(peer, [candidate.endpoint for candidate in peer.trusted], now)
                 peer.copies += 1
                 self._schedule_copy(peer)
             if not peer.has_session:
                 continue
             if peer.next_round is not None and peer.next_round <= now:
-                self._begin_round(peer, now, self._worth_a_look(peer))
+                if peer.is_quiet:
+                    peer.next_round = None
+                else:
+                    self._begin_round(peer, now, self._worth_a_look(peer))
             self._ping_due(peer, now)
             self._choose(peer, now)
         if len(self._waiting) > 4096 or (
@@ -484,7 +544,8 @@ class PathMachine:
         interval = ROUND_INTERVAL if peer.suspect_at is None else SUSPECT_ROUND_INTERVAL
         peer.next_round = now + interval
         for candidate in candidates:
-            candidate.begin(now)
+            if peer.trusts(candidate):
+                candidate.begin(now)
         self._ping_due(peer, now)
 
     def _ping_due(self, peer: _Peer, now: float) -> None:

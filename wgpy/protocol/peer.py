@@ -75,6 +75,8 @@ class Peer:
         self.rtt: float | None = None
         """Seconds from our message of a handshake to what answered it, when that was last seen: the round
         trip, and both ends' work on it. None: not yet."""
+        self.data_at = float("-inf")
+        """When data, not a keepalive, was last seen to go either way; to the nearest ten seconds."""
         self.handshake = Handshake(public_key)
         self.cookies = CookieGenerator(bytes(public_key))
         self.timers = Timers(local.rng)
@@ -306,7 +308,11 @@ class Peer:
         if not self._local.is_up:
             self._watch(Fact(0))
             return
-        self._watch(self.timers.observe(self._facts(), self.persistent_keepalive, now))
+        facts = self._facts()
+        for at in (facts.data_sent_first, facts.data_received_last):
+            if at is not None:
+                self.data_at = max(self.data_at, at)
+        self._watch(self.timers.observe(facts, self.persistent_keepalive, now))
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due. Facts may have moved on since the deadline was made, so each is looked at anew."""
