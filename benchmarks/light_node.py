@@ -139,7 +139,7 @@ class LightNode:
         parts = urlsplit(self.url)
         loop = asyncio.get_running_loop()
         _, wire = await loop.create_connection(
-            lambda: Wire(self._take, self.lost.set), parts.hostname, parts.port,
+            lambda: Wire(self._take, self.lost.set), parts.hostname, parts.port or 443,
             ssl=self.context, local_addr=(self.source, 0), server_hostname="c" if self.context else None,
         )  # fmt: skip
         self.wire = wire

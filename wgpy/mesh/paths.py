@@ -50,6 +50,8 @@ LOST_PINGS: Final = 3
 """Unanswered PINGs after which a path does not work."""
 DOUBT_INTERVAL: Final = 1.0
 """Seconds between two rounds because the peer says that it gets no answers."""
+FRESH: Final = 1.0
+"""Seconds for which an answer makes another PING needless."""
 MAX_CANDIDATES: Final = 20
 """Of one peer, those told and those heard from."""
 RECENT: Final = 600.0
@@ -183,6 +185,10 @@ class _Candidate:
     is_leaving: bool = False
     """It will not be there much longer."""
 
+    def is_fresh(self, now: float) -> bool:
+        """It answered a moment ago."""
+        return self.answered_at is not None and now - self.answered_at < FRESH
+
     def begin(self, now: float) -> None:
         self.tries, self.next_at = 0, now
 
@@ -208,8 +214,9 @@ class _Peer:
     is_quiet: bool = False
     """Nothing is sent to it unless there is data to send."""
     suspect_at: float | None = None
+    doubt_after: float = 0.0
     is_doubted: bool = False
-    """The peer gets no answers from us, and the path in use did not answer since it said so."""
+    """Perhaps the path in use is dead one way, and it did not answer since that was thought."""
     unanswered: float = 0.0
     round_at: float | None = None
     next_round: float | None = None
@@ -407,9 +414,15 @@ class PathMachine:
             and (used.answered_at is None or used.tries >= LOST_PINGS or peer.suspect_at is not None)
         ):
             self._use(peer, candidate, "it was heard from there")
-        if is_trusted and peer.has_session and candidate.next_at is None:
+        if not peer.has_session:
+            return
+        if is_trusted and candidate.next_at is None and not candidate.is_fresh(now):
             candidate.begin(now)
             self._ping_due(peer, now)
+        if used is not None and not used.is_fresh(now) and now >= peer.doubt_after:
+            # It sends by another path than we do: perhaps because ours is dead one way.
+            peer.doubt_after = now + SUSPECT_ROUND_INTERVAL
+            self._doubt(peer, now)
 
     def handle_control(self, peer_id: str, origin: Endpoint, data: bytes, now: float) -> None:
         """A control message came from there: a PING is answered there, a PONG proves the path of its PING."""
