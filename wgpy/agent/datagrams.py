@@ -24,7 +24,9 @@ class Datagrams:
         device.on_other_datagram = self._handle
 
     def expect(self, asker: str, datagrams: DatagramFilter, take: Callable[[OtherDatagram], None]) -> None:
-        """Let `take` have what matches; of several askers that want it the first."""
+        """Let `take` have what matches: an answer to a STUN transaction goes to whoever began it, also from a
+        place of which another waits for everything.
+        """
         before = self._waiting.get(asker)
         self._waiting[asker] = _Waiting(datagrams, take)
         if before is None or before.datagrams != datagrams:
@@ -36,7 +38,7 @@ class Datagrams:
             )
 
     def _handle(self, datagram: OtherDatagram) -> None:
-        for waiting in list(self._waiting.values()):
+        for waiting in sorted(self._waiting.values(), key=lambda one: not one.datagrams.stun_transactions):
             if waiting.datagrams.matches(datagram.data, datagram.origin.remote):
                 waiting.take(datagram)
                 return
