@@ -19,6 +19,7 @@ from starlette.routing import Route
 from coordinator.api import (
     audit,
     devices,
+    gateways,
     health,
     joins,
     keys,
@@ -130,6 +131,12 @@ NODE_ENDPOINTS = (
         dict, codes=("record_mismatch",),
     ),
     _raw(
+        "PUT", "/v1/node/offer", node.put_offer, Needs.NODE, "node.offer", "Say what it would forward", dict,
+    ),
+    _raw(
+        "PUT", "/v1/node/name", node.put_name, Needs.NODE, "node.rename_itself", "Ask for another name", dict
+    ),
+    _raw(
         "GET", "/v1/watch", node.watch, Needs.NODE, "node.watch", "The stream of the map",
         query=(Query("since", "EPOCH:REVISION that the node stands at"),), media=(STREAM_TYPE,),
     ),
@@ -150,6 +157,7 @@ ENDPOINTS = with_document(
         *devices.ENDPOINTS,
         *relays.ENDPOINTS,
         *relay_tunnel.ENDPOINTS,
+        *gateways.ENDPOINTS,
         *people.ENDPOINTS,
         *keys.ENDPOINTS,
         *providers.ENDPOINTS,

@@ -15,6 +15,7 @@ import click
 
 from coordinator.cli_audit import audit
 from coordinator.cli_backup import backup, restore
+from coordinator.cli_gateway import gateway
 from coordinator.cli_names import names
 from coordinator.cli_network import network
 from coordinator.cli_node import node
@@ -49,6 +50,7 @@ coordinator.add_command(token)
 coordinator.add_command(node)
 coordinator.add_command(provider)
 coordinator.add_command(relay)
+coordinator.add_command(gateway)
 coordinator.add_command(audit)
 coordinator.add_command(tunnels)
 coordinator.add_command(names)

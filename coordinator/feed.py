@@ -72,6 +72,8 @@ class NetworkView:
         self.network = snapshot.network
         self.notices = snapshot.notices
         self.members: dict[str, Member] = {}
+        self.gateways: dict[str, Member] = {}
+        """Those of them that were given ranges to forward."""
         self._policy = snapshot.policy
         self._policies = _Policies(snapshot.revision, snapshot.policy)
         self._network_line = encode_json(snapshot.network.to_json())
@@ -120,10 +122,13 @@ class NetworkView:
         self._leave_group(node_id)
         self._self_hashes.pop(node_id, None)
         self._lines.pop(node_id, None)
+        self.gateways.pop(node_id, None)
         if member is None:
             self.members.pop(node_id, None)
             return
         self.members[node_id] = member
+        if member.forwards:
+            self.gateways[node_id] = member
         node = member.node
         if node is not None:
             self._lines[node_id] = encode_json(node.to_json())

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coordinator.policy import Policy, Tags, visible
+from wgpy.mesh.forward import Forward
 from wgpy.mesh.netmap import Map, Network, Node
 from wgpy.mesh.record import Record
 
@@ -19,7 +20,8 @@ class Member:
 
     `record` is None until it has signed one; `visible_from` is the last revision at which its view of all
     others changed: it first signed, has other tags, or was kept out or let in. `is_disabled`: kept out of all
-    maps, because an admin said so or its time is over.
+    maps, because an admin said so or its time is over. `forwards` are the ranges that it was given to
+    forward.
     """
 
     id: str
@@ -29,6 +31,7 @@ class Member:
     visible_from: int | None
     tags: Tags = frozenset()
     is_disabled: bool = False
+    forwards: tuple[Forward, ...] = ()
 
     @property
     def is_in_maps(self) -> bool:
@@ -40,7 +43,8 @@ class Member:
         """Its entry in maps. One that is disabled finds that said in its own."""
         if self.record is None:
             return None
-        return Node(self.id, self.name, self.record, {"disabled": True} if self.is_disabled else {})
+        extra = {"disabled": True} if self.is_disabled else {}
+        return Node(self.id, self.name, self.record, self.forwards, extra)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,12 @@ from coordinator.auth import BEARER_AGE, Bearer
 from coordinator.errors import Refusal
 from coordinator.presence import Report, presence_line, usable_endpoints
 from coordinator.ratelimit import source_key
-from coordinator.store import admission, joins, nodes
+from coordinator.store import admission, forwards, joins, nodes
 from coordinator.store.joins import JoinRow, Source
 from coordinator.store.networks import read_standing
 from coordinator.store.nodes import NodeRow
-from wgpy.mesh.encoding import encode_json
+from wgpy.mesh.encoding import MAX_NAME, Fields, encode_json
+from wgpy.mesh.forward import Offer
 from wgpy.mesh.frames import PresenceFrame, Since
 from wgpy.mesh.keyless import CommitAnswer, CommitRequest, OpenRequest, Waiting
 from wgpy.mesh.record import Record
@@ -157,6 +158,26 @@ async def put_record(request: Request) -> Response:
         raise Refusal("record_mismatch", "the record is not signed by this node's machine key")
     revision = await context.store.write(nodes.put_record, record, context.clock())
     return answer({"revision": revision})
+
+
+async def put_offer(request: Request) -> Response:
+    node = await authorise_node(request)
+    context = context_of(request)
+    offer = Offer.from_json(await read_body(request))
+    taken = context.store.write(
+        forwards.take_offer, node.network_id, node.id, offer, context.rng, now=context.clock()
+    )
+    return answer({"changed": await taken})
+
+
+async def put_name(request: Request) -> Response:
+    node = await authorise_node(request)
+    context = context_of(request)
+    wanted = Fields(await read_body(request)).text("name", MAX_NAME)
+    name = await context.store.write(
+        nodes.rename_node, node.network_id, node.id, unique_from=wanted, now=context.clock()
+    )
+    return answer({"name": name})
 
 
 async def check_in(request: Request) -> Response:

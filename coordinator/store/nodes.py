@@ -11,9 +11,10 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
 
 from coordinator.errors import Refusal
-from coordinator.names import check_node_name, make_tags
+from coordinator.names import check_node_name, make_tags, unique_label
 from coordinator.store.audit import Actor, write_audit
 from coordinator.store.claims import release_addresses
+from coordinator.store.forwards import forget_forwards, read_forwards
 from coordinator.store.log import Kind, lock_network, note, record_change
 from coordinator.store.tables import endpoints, leases, nodes, removed_nodes
 from coordinator.store.tokens import check_ephemeral
@@ -178,10 +179,9 @@ def put_record(connection: Connection, record: Record, now: float) -> int | None
         raise Refusal("record_mismatch", "the record names other keys than this node joined with")
     if set(record.addresses) != set(node.addresses):
         raise Refusal("record_mismatch", "the record names other addresses than this node was given")
-    if record.ranges:
-        raise Refusal(
-            "record_mismatch", "this node was not given any ranges to forward: leave `ranges` empty"
-        )
+    approved = read_forwards(connection, record.network, [record.id]).get(record.id, ())
+    if not {forward.range for forward in approved}.issuperset(record.ranges):
+        raise Refusal("record_mismatch", "the record names ranges that this node was not given to forward")
     if node.record is not None and record.seq <= node.record.seq:
         raise Refusal(
             "record_mismatch", f"the record's seq must be above {node.record.seq}; got {record.seq}"
@@ -261,6 +261,22 @@ def note_version(connection: Connection, node_id: str, version: str) -> None:
     connection.execute(update(nodes).where(nodes.c.id == node_id).values(version=version))
 
 
+def rename_node(
+    connection: Connection, network_id: str, node_id: str, *, unique_from: str, now: float
+) -> str:
+    """Call a node by another name → what it became, a unique label. Raises Refusal `node_unknown`."""
+    lock_network(connection, network_id)
+    node = find_node(connection, network_id, node_id)
+    if node is None:
+        raise Refusal("node_unknown", "this node is not a member of the network any more")
+    others = (nodes.c.network_id == network_id) & (nodes.c.id != node_id)
+    name = unique_label(unique_from, set(connection.execute(select(nodes.c.name).where(others)).scalars()))
+    if name != node.name:
+        connection.execute(update(nodes).where(nodes.c.id == node_id).values(name=name))
+        record_change(connection, network_id, [(Kind.NODE, node_id)], now)
+    return name
+
+
 def remove_node(connection: Connection, network_id: str, wanted: str, now: float) -> NodeRow:
     """Take a node (id or name) out of its network. Raises Refusal `not_found`."""
     lock_network(connection, network_id)
@@ -283,6 +299,7 @@ def bury_node(connection: Connection, network_id: str, node_id: str, now: float)
         delete(nodes).where(nodes.c.id == node_id).returning(nodes.c.machine_key)
     ).scalar_one()
     release_addresses(connection, node_id, now)
+    forget_forwards(connection, network_id, node_id, now)
     connection.execute(delete(endpoints).where(endpoints.c.node_id == node_id))
     connection.execute(delete(leases).where(leases.c.node_id == node_id))
     values = {"id": node_id, "network_id": network_id, "machine_key": key, "removed_at": now}

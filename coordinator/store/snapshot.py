@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from coordinator.netmap import Member, Snapshot, Step
+from coordinator.store.forwards import read_forwards
 from coordinator.store.log import read_changes
 from coordinator.store.networks import read_standing
 from coordinator.store.nodes import read_record
 from coordinator.store.tables import meta, nodes
+from wgpy.mesh.forward import Forward
 
 _MEMBER = (
     nodes.c.id,
@@ -32,7 +34,7 @@ def read_epoch(connection: Connection) -> str:
     return str(connection.execute(select(meta.c.epoch)).scalar_one())
 
 
-def _member(row: Any) -> Member:
+def _member(row: Any, forwards: Mapping[str, tuple[Forward, ...]]) -> Member:
     return Member(
         row.id,
         row.name,
@@ -41,6 +43,7 @@ def _member(row: Any) -> Member:
         row.visible_from,
         tags=frozenset(row.tags or ()),
         is_disabled=row.disabled_at is not None or row.expired_at is not None,
+        forwards=forwards.get(row.id, ()),
     )
 
 
@@ -50,7 +53,8 @@ def read_snapshot(connection: Connection, network_id: str) -> Snapshot | None:
     if found is None:
         return None
     rows = connection.execute(select(*_MEMBER).where(nodes.c.network_id == network_id))
-    members = {row.id: _member(row) for row in rows}
+    forwards = read_forwards(connection, network_id)
+    members = {row.id: _member(row, forwards) for row in rows}
     return Snapshot(found.revision, found.network, members, found.settings.visibility, found.notices)
 
 
@@ -72,5 +76,6 @@ def _read_members(connection: Connection, network_id: str, ids: Iterable[str]) -
         rows = connection.execute(
             select(*_MEMBER).where(nodes.c.network_id == network_id, nodes.c.id.in_(batch))
         )
-        members.update((row.id, _member(row)) for row in rows)
+        forwards = read_forwards(connection, network_id, batch)
+        members.update((row.id, _member(row, forwards)) for row in rows)
     return members

@@ -321,6 +321,26 @@ relays: Final = Table(
     Column("created_at", Double, nullable=False, comment="when it was made: the order in every map"),
 )
 
+forwards: Final = Table(
+    "forwards",
+    metadata,
+    Column("id", String(32), primary_key=True, comment="random"),
+    Column("network_id", String(32), ForeignKey("networks.id"), nullable=False, comment="whose range it is"),
+    Column("node_id", String(32), nullable=False, comment="the gateway or exit node"),
+    Column("range", String(43), nullable=False, comment="what others route to it"),
+    Column("target", String(43), nullable=False, comment="what lies behind it: the same, or a virtual one's"),
+    Column("nat", Boolean, nullable=False, comment="whether it masquerades"),
+    Column("interface", String(15), nullable=False, comment="by which it is reached; empty: by the route"),
+    Column("offered", Boolean, nullable=False, comment="the node says that it would forward it"),
+    Column("approved_at", Double, comment="since when an admin wants it; none: offered alone"),
+    Column("elected", Boolean, nullable=False, comment="of several gateways for this range, this is the one"),
+    Column("problem", String(200), nullable=False, comment="why the node does not forward it, in its words"),
+    Column("created_at", Double, nullable=False, comment="when it was first named"),
+    UniqueConstraint("node_id", "target"),
+    UniqueConstraint("node_id", "range"),
+    Index(None, "network_id"),
+)
+
 removed_nodes: Final = Table(
     "removed_nodes",
     metadata,

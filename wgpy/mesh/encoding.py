@@ -24,7 +24,7 @@ MAX_INTEGER: Final = 2**53 - 1
 MAX_NAME: Final = 63
 """Octets in a name: a DNS label."""
 MAX_ENDPOINTS: Final = 16
-MAX_PREFIXES: Final = 256
+MAX_PREFIXES: Final = 512
 """Addresses or ranges of one node or network."""
 
 _IDENTIFIER: Final = re.compile(r"[0-9a-f]{32}")

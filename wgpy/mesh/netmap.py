@@ -11,6 +11,7 @@ from typing import Final, Self
 
 from wgpy.addresses import Prefix
 from wgpy.mesh.encoding import Fields, JsonObject, MalformedMessage, canonical_json, encode_b64u
+from wgpy.mesh.forward import Forward, read_forwards
 from wgpy.mesh.names import NetworkNames
 from wgpy.mesh.record import Record
 from wgpy.mesh.relays import Relay, read_relays
@@ -34,7 +35,7 @@ _KNOWN_NETWORK: Final = frozenset(
         "relays",
     )
 )
-_KNOWN_NODE: Final = frozenset(("id", "name", "record"))
+_KNOWN_NODE: Final = frozenset(("id", "name", "record", "forwards"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +105,21 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A member of the network: the name that the coordinator gave it, and what it signed of itself."""
+    """A member of the network: the name and the ranges to forward that the coordinator gave it, and what it
+    signed of itself.
+    """
 
     id: str
     name: str
     record: Record
+    forwards: tuple[Forward, ...] = ()
     extra: Mapping[str, object] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> JsonObject:
-        return {**self.extra, "id": self.id, "name": self.name, "record": self.record.to_json()}
+        value = {**self.extra, "id": self.id, "name": self.name, "record": self.record.to_json()}
+        if self.forwards:
+            value["forwards"] = [forward.to_json() for forward in self.forwards]
+        return value
 
     @classmethod
     def from_json(cls, value: object, where: str = "node") -> Self:
@@ -122,6 +129,7 @@ class Node:
             id=fields.identifier("id"),
             name=fields.label("name"),
             record=Record.from_json(fields.raw("record"), fields.path("record")),
+            forwards=read_forwards(fields, "forwards"),
             extra=fields.extra(_KNOWN_NODE),
         )
         if node.record.id != node.id:
