@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from coordinator.auth import Bearer
-from coordinator.elections import settle
+from coordinator.elections import settle_elections
 from coordinator.errors import Refusal
 from coordinator.feed import NetworkView
 from coordinator.identity import CoordinatorIdentity
@@ -218,7 +218,6 @@ class Hub:
                     await self._refresh(channel)
                 except Exception:  # the database is away: the next poll rings again
                     logger.exception("network %s: cannot read its changes", channel.network_id[:8])
-                await settle(self._store, channel.network_id, channel.view, channel.lane, now=self._clock())
 
     async def _poll(self) -> None:
         while True:
@@ -244,8 +243,7 @@ class Hub:
                     channel.board.expire(now)
                     channel.settle_report_interval(now)
                     self._wake_for_presence(channel)
-            for channel in list(self._channels.values()):
-                await settle(self._store, channel.network_id, channel.view, channel.lane, now=self._clock())
+            await settle_elections(self._store, list(self._channels.values()), now)
             behind = [
                 id_ for id_, known in self._channels.items() if revisions.get(id_) != known.view.revision
             ]

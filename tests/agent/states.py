@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.mesh.examples import identity_key, machine_key, make_network, node_id, wireguard_key
 from tests.mesh.messages import make_held, make_membership, make_token
 from wgpy.addresses import Endpoint
+from wgpy.agent.advertise import Advertise
+from wgpy.agent.choices import LocalChoices
 from wgpy.agent.state_file import Keys, State
 
 
@@ -27,7 +29,7 @@ def make_state(name: str = "home") -> State:
         node_name=membership.name,
         addresses=membership.addresses,
         interface="wg-home",
-        accepted=make_network().ranges[:1],
+        choices=LocalChoices(accepted=make_network().ranges[:1], advertise=Advertise.parse("any,exit")),
         listen_port=51820,
         endpoints=("192.0.2.9:51820",),
         boot=3,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import math
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from wgpy.agent.client import CoordinatorClient, Credentials
 from wgpy.agent.follow import Backoff, Follower, Removed
 from wgpy.mesh.delta import HeldMap, make_delta, make_full
 from wgpy.mesh.encoding import encode_json
+from wgpy.mesh.forward import Offer
 from wgpy.mesh.frames import Frame, KeepaliveFrame, PresenceFrame, ReportsFrame
 from wgpy.mesh.record import Record
 from wgpy.mesh.tunnels import ReportTerms, Tunnel, TunnelReport
@@ -32,6 +34,8 @@ class Node:
     def __init__(self) -> None:
         self.held: HeldMap | None = None
         self.record: Record | None = None
+        self.offer: Offer | None = None
+        self.offered: list[Offer] = []
         self.tunnels: TunnelReport | None = None
         self.terms: list[ReportTerms | None] = []
         self.intervals: list[float] = []
@@ -61,6 +65,13 @@ class Node:
     def make_record(self) -> Record | None:
         record, self.record = self.record, None
         return record
+
+    def make_offer(self) -> Offer | None:
+        offer, self.offer = self.offer, None
+        return offer
+
+    def handle_offered(self, offer: Offer) -> None:
+        self.offered.append(offer)
 
     def handle_map(self, held: HeldMap) -> None:
         self.held = held
@@ -133,6 +144,28 @@ async def follow(server: Server, node: Node, until: Callable[[], bool]) -> None:
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
+
+
+async def test_what_a_node_would_forward_is_offered_before_it_is_signed(server: Server) -> None:
+    server.routes["PUT /v1/node/offer"] = answer({"changed": True})
+    server.routes["POST /v1/checkin"] = checkin(make_full(OLD))
+    server.routes["GET /v1/watch"] = stream(keepalive(OLD), make_delta(OLD, NEW))
+    node = Node()
+    node.record, node.offer = make_node(1).record, Offer((ipaddress.ip_network("192.168.1.0/24"),))
+    offer = node.offer
+    await follow(server, node, lambda: node.held == NEW)
+    assert node.offered == [offer]
+    asked = [path for path in paths(server) if path.startswith("/v1/node")]
+    assert asked == ["/v1/node/offer", "/v1/node/record"]
+
+
+async def test_a_record_that_is_refused_does_not_keep_the_newer_map_away(server: Server) -> None:
+    server.routes["PUT /v1/node/record"] = problem("record_mismatch", 409)
+    server.routes["POST /v1/checkin"] = checkin(make_full(NEW))
+    server.routes["GET /v1/watch"] = stream(keepalive(NEW))
+    node = Node()
+    node.record = make_node(1).record
+    await follow(server, node, lambda: node.held == NEW)
 
 
 async def test_a_new_node_hands_in_its_record_then_checks_in_then_listens(server: Server) -> None:

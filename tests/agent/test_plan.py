@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from tests.mesh.examples import make_map, make_network, make_node, wireguard_key
 from wgpy.addresses import Prefix
 from wgpy.agent import plan
+from wgpy.agent.choices import LocalChoices
 from wgpy.agent.plan import PeerSetting, Setting, make_plan, wanted_setting
 from wgpy.keys import PublicKey
-from wgpy.mesh.consent import Surroundings, clip
+from wgpy.mesh.consent import Choices, Surroundings, clip
 
 KEYS = [wireguard_key(number).public_key() for number in range(5)]
 PREFIXES = [ipaddress.ip_network(f"10.1.0.{number}/32") for number in range(6)]
@@ -129,9 +130,9 @@ def test_a_clipped_map_becomes_peers_routes_and_our_addresses() -> None:
     around = Surroundings(connected=((ipaddress.ip_network("192.168.1.0/24"), "eth0"),))
     bob = make_node(2, addresses=["10.1.0.2/32", "192.168.7.2/32", "203.0.113.9/32"])
     own = (ipaddress.ip_network("10.1.0.1/32"), ipaddress.ip_network("192.168.7.1/32"))
-    chosen = [ipaddress.ip_network("203.0.113.0/24")]
-    clipped = clip(make_map([bob], network=network), chosen, around, own, {})
-    setting = wanted_setting(network, clipped, own)
+    chosen = Choices((ipaddress.ip_network("203.0.113.0/24"),))
+    clipped = clip(make_map([bob], network=network), chosen, around, own, {}, {})
+    setting = wanted_setting(network, clipped, own, LocalChoices())
     assert setting.addresses == (ipaddress.ip_address("10.1.0.1"),)
     assert {str(route) for route in setting.routes} == {"10.1.0.0/16", "203.0.113.9/32"}
     assert setting.peers == {

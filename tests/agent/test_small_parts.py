@@ -32,7 +32,7 @@ def test_options_survive_the_handing_over_and_leave_no_trace_in_the_arguments() 
         interface="wg7",
         listen_port=51820,
         endpoints=(Endpoint.parse("192.0.2.1:51820"),),
-        accept=(ipaddress.ip_network("203.0.113.0/24"),),
+        choices={"accept": ["203.0.113.0/24"]},
         detach=True,
     )
     assert take_over(hand_over(options)) == options

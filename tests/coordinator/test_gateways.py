@@ -25,6 +25,8 @@ from wgpy.mesh.forward import Forward, Offer
 from wgpy.mesh.netmap import Node
 from wgpy.mesh.record import Record, sign_record
 
+HOME = "networks/home"
+RANGES = f"{HOME}/ranges"
 LAN = ip_network("192.168.1.0/24")
 LAN6 = ip_network("fd12:3456::/64")
 MESH = [ip_network("10.7.0.0/16"), ip_network("fd07::/64")]
@@ -291,7 +293,7 @@ async def test_ranges_are_published_listed_and_withdrawn_and_nodes_hear_of_it(sq
         async with service.watch(bearer, follower):
             await wait_until(lambda: follower.held is not None)
             body = {"node": "host-1", "ranges": ["192.168.1.0/24", "fd12::/64"], "nat": False}
-            made = await service.admin("POST", "networks/home/ranges", body)
+            made = await service.admin("POST", RANGES, body)
             assert made.status == 201, made.body
             assert [row["state"] for row in made.json["ranges"]] == ["waiting", "waiting"]
 
@@ -301,8 +303,8 @@ async def test_ranges_are_published_listed_and_withdrawn_and_nodes_hear_of_it(sq
                 return len(node.forwards) if isinstance(node, Node) else -1
 
             await wait_until(lambda: forwarded() == 2)
-            listed = (await service.admin("GET", "networks/home/ranges")).json["ranges"]
-            gone = await service.admin("DELETE", f"networks/home/ranges/{listed[0]['id']}")
+            listed = (await service.admin("GET", RANGES)).json["ranges"]
+            gone = await service.admin("DELETE", f"{RANGES}/{listed[0]['id']}")
             assert gone.json["range"] == "192.168.1.0/24"
             await wait_until(lambda: forwarded() == 1)
         assert not follower.refused
@@ -327,10 +329,10 @@ async def test_bad_input_is_refused_with_one_sentence(
     async with running_service(sqlite_rows) as service:
         assert (await service.admin("POST", "networks", {"name": "home"})).status == 201
         await service.member(1)
-        answer = await service.admin("POST", "networks/home/ranges", {"node": "host-1", **body})
+        answer = await service.admin("POST", RANGES, {"node": "host-1", **body})
         assert answer.status == status, answer.body
         assert words in answer.json["detail"]
-        assert (await service.admin("GET", "networks/home/ranges")).json["ranges"] == []
+        assert (await service.admin("GET", RANGES)).json["ranges"] == []
 
 
 async def test_a_node_offers_ranges_and_renames_itself(sqlite_rows: Rows) -> None:
@@ -341,7 +343,7 @@ async def test_a_node_offers_ranges_and_renames_itself(sqlite_rows: Rows) -> Non
         offer = Offer((LAN,), ()).to_json()
         answer = await service.request("PUT", "/v1/node/offer", offer, bearer=bearer)
         assert answer.json == {"changed": True}
-        [row] = (await service.admin("GET", "networks/home/ranges")).json["ranges"]
+        [row] = (await service.admin("GET", RANGES)).json["ranges"]
         assert (row["state"], row["offered"]) == ("pending", True)
         renamed = await service.request("PUT", "/v1/node/name", {"name": "NAS at home"}, bearer=bearer)
         assert renamed.json == {"name": "nas-at-home"}

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.mesh.examples import make_map, make_network, make_node, node_id
 from wgpy.addresses import Prefix
-from wgpy.mesh.consent import ClippedMap, Surroundings, clip, grant, is_inside
+from wgpy.mesh.consent import Choices, ClippedMap, Surroundings, clip, grant, is_inside
+from wgpy.mesh.gateways import GatewayChoice
 from wgpy.mesh.netmap import Map, Node, UnreadableNode
 
 
@@ -24,7 +25,8 @@ HOST = Surroundings(
 
 
 def clip_it(netmap: Map, accepted: tuple[Prefix, ...] = (), around: Surroundings = HOST) -> ClippedMap:
-    return clip(netmap, accepted, around, (net("10.1.0.1/32"),), {})
+    gateways = GatewayChoice().choose(netmap, lambda _node_id: False, 0.0)
+    return clip(netmap, Choices(accepted), around, (net("10.1.0.1/32"),), {}, gateways)
 
 
 @pytest.mark.parametrize(
@@ -139,10 +141,10 @@ def test_a_record_that_was_tampered_with_is_left_out_and_the_rest_goes_on() -> N
 def test_a_record_is_verified_once_and_again_when_it_changes() -> None:
     node = make_node(2)
     verified = {node.id: node.record}
-    clip(make_map([node]), (), HOST, (), verified)
+    clip(make_map([node]), Choices(), HOST, (), verified, {})
     assert verified == {node.id: node.record}
     forged = dataclasses.replace(node, record=dataclasses.replace(node.record, seq=9))
-    assert node.id in clip(make_map([forged]), (), HOST, (), verified).skipped
+    assert node.id in clip(make_map([forged]), Choices(), HOST, (), verified, {}).skipped
     assert verified == {}
 
 

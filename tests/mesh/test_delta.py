@@ -81,6 +81,21 @@ def test_removing_what_is_not_there_changes_nothing() -> None:
     assert apply_frame(held, frame) == dataclasses.replace(held, revision=2)
 
 
+@given(states, states, states)
+def test_a_delta_that_begins_where_we_were_leads_on_or_is_no_news_or_a_full_map_is_asked_for(
+    first: State, second: State, third: State
+) -> None:
+    """A check-in may be faster than the stream: what it has brought by then is whole at its revision."""
+    maps = [HeldMap("e1", number, map_of(state)) for number, state in enumerate((first, second, third), 1)]
+    withdrawn = any(after.map.self_node is None for after in maps) and any(
+        map_.map.self_node for map_ in maps
+    )
+    if withdrawn:
+        return
+    assert apply_frame(maps[2], make_delta(maps[0], maps[1])) == maps[2]
+    assert apply_frame(maps[1], make_delta(maps[0], maps[2])) in (maps[2], None)
+
+
 def test_a_keepalive_with_our_hash_moves_us_and_any_other_asks_for_a_full_map() -> None:
     held = HeldMap("e1", 5, make_map([signed(2, 1)]))
     assert apply_frame(held, KeepaliveFrame("e1", 9, held.map.hash)) == dataclasses.replace(held, revision=9)

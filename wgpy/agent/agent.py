@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import trio
 
 from wgpy.addresses import Endpoint, IPAddress
+from wgpy.agent import marked
 from wgpy.agent.candidates import local_endpoints
 from wgpy.agent.client import CoordinatorClient, Credentials, Trust
 from wgpy.agent.datagrams import Datagrams
@@ -26,11 +27,14 @@ from wgpy.agent.discovery import OutsideView
 from wgpy.agent.dns.names import Names
 from wgpy.agent.dns.zone import Zone
 from wgpy.agent.follow import Follower
+from wgpy.agent.gateways import Gateways
 from wgpy.agent.host_link import HostLink, concerns_us, look_around
+from wgpy.agent.host_part import HostPart
 from wgpy.agent.neighbours import Neighbours
 from wgpy.agent.paths import Paths
-from wgpy.agent.plan import make_plan, wanted_setting
+from wgpy.agent.plan import make_plan, tunnelled_ranges, wanted_setting
 from wgpy.agent.port_mapping import RouterPort
+from wgpy.agent.preview import preview_change
 from wgpy.agent.relays import Relays
 from wgpy.agent.report import CoordinatorReport, Heard, PeerFacts, PeerReport, Report, describe_peer
 from wgpy.agent.state_file import State, save_state
@@ -39,11 +43,14 @@ from wgpy.agent.tunnel_reports import TunnelReporter, tunnels_of
 from wgpy.clock import boottime, wall_clock_ns
 from wgpy.device import Device
 from wgpy.errors import HostError, WgpyError
+from wgpy.host.footprint import clear_left_behind
 from wgpy.keys import PublicKey
 from wgpy.mesh.consent import ClippedMap, Grant, PeerGrant, Surroundings, clip, grant
 from wgpy.mesh.delta import HeldMap
 from wgpy.mesh.encoding import MAX_ENDPOINTS, MalformedMessage
+from wgpy.mesh.forward import Offer
 from wgpy.mesh.frames import PresenceFrame
+from wgpy.mesh.gateways import exit_problem
 from wgpy.mesh.names import NetworkNames
 from wgpy.mesh.netmap import Map, Network, Node
 from wgpy.mesh.record import Record, sign_record
@@ -90,6 +97,7 @@ class Agent:
         """Set once the coordinator was reached, or was not."""
         self._device = device
         self._link = HostLink(device)
+        self._host = HostPart(state.name, device.name)
         datagrams = Datagrams(device)
         self.outside = OutsideView(device, datagrams, self._report_endpoints)
         """How the tunnel is seen from outside."""
@@ -104,6 +112,7 @@ class Agent:
         self.router_port = RouterPort(self._report_endpoints)
         """The router's port that leads to the tunnel, where it gives one."""
         self._paths.handle_memory(state.seen)
+        self._gateways = Gateways(device, self._paths, self._own_map, self._apply_map)
         self._names = Names(device.name)
         self._names_problem = ""
         self._local_endpoints: tuple[Endpoint, ...] = ()
@@ -126,6 +135,7 @@ class Agent:
     def start(self) -> None:
         """Set the device up as the state file says, and bring its link up. Raises HostError, StateError."""
         device, now = self._device, boottime()
+        clear_left_behind(self.state.name, lift=False)
         self._look_around()
         self._check_own_range()
         stamp = lead(self.state.timestamp, wall_clock_ns())
@@ -168,9 +178,12 @@ class Agent:
                 nursery.start_soon(self._keep_looking_around)
                 nursery.start_soon(self._keep_saving)
                 nursery.start_soon(self._follower.run)
+                nursery.start_soon(self._gateways.run)
+                nursery.start_soon(self._host.watch_firewall)
                 await self.stopped.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            self._host.leave()
             self._save_at_end()
 
     async def _run_device(self, task_status: trio.TaskStatus[None]) -> None:
@@ -256,14 +269,19 @@ class Agent:
 
     def _apply_map(self) -> None:
         netmap, state = self._own_map(), self.state
-        self._clipped = clip(netmap, state.accepted, self._around, state.addresses, self._verified)
-        wanted = wanted_setting(netmap.network, self._clipped, state.addresses)
+        gateways = self._gateways.choose()
+        self._clipped = clip(
+            netmap, state.choices.consent, self._around, state.addresses, self._verified, gateways
+        )
+        wanted = wanted_setting(netmap.network, self._clipped, state.addresses, state.choices)
         self._link.apply(make_plan(self._link.present(), wanted))
         self._leave_idle_in_peace()
         self._paths.sync(
-            {id_: granted.node.record.wireguard_key for id_, granted in self._clipped.peers.items()}
+            {id_: granted.node.record.wireguard_key for id_, granted in self._clipped.peers.items()},
+            tunnelled_ranges(self._clipped),
         )
         self._relays.set_relays(netmap.network.relays)
+        self._apply_to_host(netmap)
         self._sync_names(netmap.network, self._clipped)
 
     def _sync_names(self, network: Network, clipped: ClippedMap) -> None:
@@ -285,6 +303,20 @@ class Agent:
             never=hosts,
         )
         self._names.sync(zone, own, is_on=state.dns)
+
+    def _apply_to_host(self, netmap: Map) -> None:
+        """Gateway, exit node, and whatever of ours others took away."""
+        state, own = self.state, [address.network_address for address in self.state.addresses]
+        mark = marked.set_mark(state.choices.mark if state.choices.exit_node else 0)
+        if self._device.fwmark != mark:
+            self._device.set_fwmark(mark)
+        index, ranges = self._link.index(), netmap.network.ranges
+        try:
+            self._host.bring_about(state.choices, netmap.self_node, ranges, own, index=index)
+        except WgpyError as error:
+            logger.error("%s", error)
+        if self._host.has_news(state.choices, netmap.self_node):
+            self._follower.report_now()
 
     def _look_around(self) -> None:
         literals = [_literal(url) for url in self._client.urls]
@@ -343,12 +375,12 @@ class Agent:
             raise HostError(f"network {self.state.name} has no range that this host follows: {reasons}")
 
     def _grant(self) -> Grant:
-        return grant(self.state.network.ranges, self.state.accepted, self._around)
+        return grant(self.state.network.ranges, self.state.choices.accepted, self._around)
 
     async def _keep_looking_around(self) -> None:
         """A LAN that comes later may collide with the mesh, what the host refused may be possible by now, and
         a link that was down for a moment has lost its routes."""
-        with Monitor(Watch.LINK | Watch.ADDRESS | Watch.ROUTE) as monitor:
+        with Monitor(Watch.LINK | Watch.ADDRESS | Watch.ROUTE | Watch.RULE) as monitor:
             while True:
                 with trio.move_on_after(LOOK_AROUND_INTERVAL):
                     while not any(map(concerns_us, await monitor.wait_changes())):
@@ -361,9 +393,10 @@ class Agent:
         held, keys = self.state.held, self.state.keys
         mine = None if held is None else held.map.self_node
         public, addresses = keys.wireguard_key.public_key(), self.state.addresses
+        ranges = self._host.plan.ranges
         if isinstance(mine, Node):
             record = mine.record
-            if (record.wireguard_key, record.addresses, record.ranges) == (public, addresses, ()):
+            if (record.wireguard_key, record.addresses, record.ranges) == (public, addresses, ranges):
                 return None
             self._keep(record_seq=max(self.state.record_seq, record.seq))
         self._keep(record_seq=self.state.record_seq + 1)
@@ -373,8 +406,35 @@ class Agent:
             network=self._who.network,
             node=self._who.node,
             addresses=addresses,
+            ranges=ranges,
             seq=self.state.record_seq,
         )
+
+    def make_offer(self) -> Offer | None:
+        return self._host.next_offer(self.state.choices, self._own_map().self_node)
+
+    def handle_offered(self, offer: Offer) -> None:
+        self._host.offered = offer
+
+    async def choose(self, changes: Mapping[str, object]) -> None:
+        """Change what was chosen on this host, while running (choices.py). Raises ConfigError,
+        CoordinatorError.
+        """
+        more = dict(changes)
+        name = more.pop("name", None)
+        choices = self.state.choices.changed(more)
+        if name is not None:
+            self._keep(node_name=await self._client.rename(self._who, str(name)))
+        self._keep(choices=choices)
+        save_state(self.state)
+        self._apply_map()
+        self._follower.report_now()
+
+    def preview(self, changes: Mapping[str, object]) -> list[str]:
+        """What `choose` would change on this host, a line each. Raises ConfigError."""
+        state = dataclasses.replace(self.state, choices=self.state.choices.changed(dict(changes)))
+        link, host = self._link, self._host.footprint
+        return preview_change(state, self._own_map(), self._around, link, host)
 
     # --- where everybody is -----------------------------------------------------------------------
 
@@ -485,7 +545,8 @@ class Agent:
     def report(self) -> Report:
         state, device = self.state, self._device
         problems = [str(refusal) for refusal in self._grant().refused]
-        problems += [*self._link.problems.values()]
+        problems += [*self._link.problems.values(), *self._host.problems()]
+        problems += exit_problem(self._own_map(), state.choices.exit_node)
         answered = self._names.report()
         problems += [text for text in (self._names_problem, answered.problem) if text]
         if self.is_disabled:
@@ -508,6 +569,8 @@ class Agent:
             relays=self._relays.reports(),
             problems=tuple(problems),
             names=answered,
+            forwards=tuple(map(str, self._host.plan.ranges)),
+            exit_node=state.choices.exit_node,
         )
 
     def _peer_reports(self) -> list[PeerReport]:
@@ -534,12 +597,14 @@ class Agent:
         self, granted: PeerGrant, statuses: Mapping[PublicKey, PeerStatus], now: float
     ) -> PeerFacts:
         node = granted.node
+        own = frozenset(node.record.addresses)
         status = statuses.get(node.record.wireguard_key)
         heard = None if status is None else self._heard(status, now)
         return PeerFacts(
             id=node.id,
             name=node.name,
-            addresses=tuple(str(prefix.network_address) for prefix in granted.allowed_ips),
+            addresses=tuple(str(p.network_address) for p in granted.allowed_ips if p in own),
+            ranges=tuple(str(p) for p in granted.allowed_ips if p not in own),
             public_key=str(node.record.wireguard_key),
             status=status,
             presence=self._paths.presence(node.id),

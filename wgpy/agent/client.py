@@ -18,6 +18,7 @@ from wgpy.agent.connection import MAX_ANSWER_SIZE, Connection, Response
 from wgpy.errors import CoordinatorError
 from wgpy.keys import PrivateKey
 from wgpy.mesh.encoding import Fields, MalformedMessage, decode_json, encode_b64u, encode_json
+from wgpy.mesh.forward import Offer
 from wgpy.mesh.frames import (
     DEAD_STREAM_TIMEOUT,
     MAX_FRAME_SIZE,
@@ -336,6 +337,16 @@ class CoordinatorClient:
         """One for each relay of the map."""
         answer = await self._authorized(who, "POST", "/v1/relay/tickets", {}, RelayTickets.from_json)
         return answer.tickets
+
+    async def put_offer(self, who: Credentials, offer: Offer) -> None:
+        """Say what we would forward."""
+        await self._authorized(who, "PUT", "/v1/node/offer", offer.to_json(), lambda value: None)
+
+    async def rename(self, who: Credentials, name: str) -> str:
+        """Ask for another name → what it became."""
+        return await self._authorized(
+            who, "PUT", "/v1/node/name", {"name": name}, lambda value: Fields(value).label("name")
+        )
 
     async def checkin(self, who: Credentials, request: CheckinRequest) -> CheckinAnswer:
         """Report where we are, and poll."""

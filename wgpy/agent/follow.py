@@ -19,6 +19,7 @@ from wgpy.agent.client import CoordinatorClient, Credentials, Refused
 from wgpy.agent.groups import single_error
 from wgpy.errors import CoordinatorError
 from wgpy.mesh.delta import HeldMap, apply_frame
+from wgpy.mesh.forward import Offer
 from wgpy.mesh.frames import (
     DeltaFrame,
     Frame,
@@ -46,6 +47,10 @@ STREAM_RETRIES: Final = (60.0, 120.0, 300.0, 600.0)
 """Seconds of polling before the stream is tried again."""
 
 
+_PASSING: Final = ("malformed", "record_mismatch", "not_found", "conflict")
+"""Refusals of an offer or a record that do not keep us from following the map."""
+
+
 class Listener(Protocol):
     """Who is told what the coordinator says. The calls return at once."""
 
@@ -64,6 +69,12 @@ class Listener(Protocol):
 
     def make_record(self) -> Record | None:
         """The record to hand in; None: the coordinator has it already."""
+
+    def make_offer(self) -> Offer | None:
+        """What to say of what we would forward; None: the coordinator knows."""
+
+    def handle_offered(self, offer: Offer) -> None:
+        """The coordinator has taken that offer."""
 
     def handle_map(self, held: HeldMap) -> None: ...
 
@@ -111,7 +122,7 @@ class Follower:
         self._stirred = trio.Event()
 
     def report_now(self) -> None:
-        """Our endpoints changed: check in, whatever else goes on."""
+        """Our endpoints changed, or our record or offer: check in, whatever else goes on."""
         self._report_wanted.set()
         self._stirred.set()
 
@@ -157,8 +168,6 @@ class Follower:
 
     async def _follow(self) -> None:
         """One life of a connection: say who and where we are, then listen."""
-        if (record := self._listener.make_record()) is not None:
-            await self._client.put_record(self._who, record)
         await self._check_in()
         if self._streams_failed:
             await self._poll(STREAM_RETRIES[min(self._streams_failed, len(STREAM_RETRIES)) - 1])
@@ -223,7 +232,24 @@ class Follower:
             logger.info("a report on the tunnels did not arrive: %s", error)
             await trio.sleep(FIRST_RETRY)
 
+    async def _say_who_we_are(self) -> None:
+        """Offer what we would forward, sign what we do. A refusal is of what we know by now, and the map that
+        follows is newer: it must not be kept from coming.
+        """
+        try:
+            if (offer := self._listener.make_offer()) is not None:
+                await self._client.put_offer(self._who, offer)
+                self._listener.handle_offered(offer)
+            if (record := self._listener.make_record()) is not None:
+                await self._client.put_record(self._who, record)
+        except Refused as error:
+            if error.code not in _PASSING:
+                raise
+            logger.warning("%s", error)
+
     async def _check_in(self, *, brief: bool = False) -> None:
+        if not brief:
+            await self._say_who_we_are()
         request = self._listener.make_checkin(brief=brief)
         if self._wants_full:
             request = dataclasses.replace(request, since=None)

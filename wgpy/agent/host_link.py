@@ -64,6 +64,11 @@ class HostLink:
         }
         return Setting(self._device.mtu, self._addresses, self._routes, peers)
 
+    def index(self) -> int:
+        """Our interface's. Raises HostError when it is gone."""
+        with Netlink() as netlink:
+            return self._index(netlink)
+
     def _index(self, netlink: Netlink) -> int:
         link = netlink.find_link(self._device.name)
         if link is None:

@@ -25,6 +25,7 @@ from wgpy.agent.keyless import Place, find_member, join_keyless
 from wgpy.agent.notify import notify
 from wgpy.agent.operations import Operations
 from wgpy.agent.options import REMOVED_EXIT_CODE, UpOptions, take_over
+from wgpy.agent.preview import preview_start
 from wgpy.agent.progress import show_progress
 from wgpy.agent.state_file import State, delete_state, load_state, locked
 from wgpy.device import Device, open_device
@@ -80,6 +81,9 @@ async def _main(options: UpOptions, say: Say, ready: Callable[[], None]) -> int:
             nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope)
             await trio.to_thread.run_sync(_clear_left_behind)
             state = await _find_state(options, say)
+            if options.dry_run:
+                say("\n".join(preview_start(with_choices(state, options))))
+                return 0
             with locked(state.name):
                 status = await _run_node(state, options, say, ready)
             nursery.cancel_scope.cancel()
@@ -135,7 +139,7 @@ def with_choices(state: State, options: UpOptions) -> State:
         listen_port=state.listen_port if options.listen_port is None else options.listen_port,
         port_chosen=state.port_chosen if options.listen_port is None else options.listen_port != 0,
         endpoints=tuple(map(str, options.endpoints)) or state.endpoints,
-        accepted=tuple(dict.fromkeys((*state.accepted, *options.accept))),
+        choices=state.choices.changed(dict(options.choices)),
         dns=state.dns if options.dns is None else options.dns,
         accepted_domains=tuple(dict.fromkeys((*state.accepted_domains, *options.accept_domains))),
     )

@@ -1,4 +1,4 @@
-"""What the control socket offers: status, ping, netcheck, down, leave."""
+"""What the control socket offers: status, ping, netcheck, set, preview, down, leave."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ class Operations:
             "status": self.status,
             "ping": self.ping,
             "netcheck": self.netcheck,
+            "set": self.set,
+            "preview": self.preview,
             "down": self.down,
             "leave": self.leave,
         }
@@ -83,6 +85,16 @@ class Operations:
             describe_port_mapping(router.mapping, router.reason),
         ]
         return Answer(reachability_to_json(views, findings, router.mapping))
+
+    async def set(self, fields: Fields) -> Answer:
+        """`{"op": "set", "choices": {…}}`: change what was chosen here; `name` is the node's new name."""
+        await self._agent.choose(fields.fields("choices").extra(frozenset()))
+        state = self._agent.state
+        return Answer({"name": state.node_name, "choices": state.choices.to_json()})
+
+    async def preview(self, fields: Fields) -> Answer:
+        """`{"op": "preview", "choices": {…}}` → `steps`: what `set` would change on this host, in words."""
+        return Answer({"steps": self._agent.preview(fields.fields("choices").extra(frozenset()))})
 
     async def down(self, fields: Fields) -> Answer:
         """`{"op": "down"}`: stop; the state stays."""

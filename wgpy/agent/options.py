@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Self
 
-from wgpy.addresses import Endpoint, Prefix
+from wgpy.addresses import Endpoint
 from wgpy.errors import ConfigError
 from wgpy.mesh.encoding import (
     Fields,
@@ -41,7 +42,9 @@ class UpOptions:
     interface: str | None = None
     listen_port: int | None = None
     endpoints: tuple[Endpoint, ...] = ()
-    accept: tuple[Prefix, ...] = ()
+    choices: Mapping[str, object] = field(default_factory=dict, hash=False)
+    """What is to be other than it was (choices.py)."""
+    dry_run: bool = False
     dns: bool | None = None
     accept_domains: tuple[str, ...] = ()
     detach: bool = False
@@ -58,7 +61,8 @@ class UpOptions:
             "interface": self.interface,
             "listen_port": self.listen_port,
             "endpoints": [str(endpoint) for endpoint in self.endpoints],
-            "accept": [str(prefix) for prefix in self.accept],
+            "choices": dict(self.choices),
+            "dry_run": self.dry_run,
             "dns": self.dns,
             "accept_domains": list(self.accept_domains),
             "detach": self.detach,
@@ -84,7 +88,8 @@ class UpOptions:
             interface=text("interface"),
             listen_port=None if fields.is_null("listen_port") else fields.integer("listen_port", 0, 65535),
             endpoints=fields.endpoints("endpoints"),
-            accept=fields.prefixes("accept"),
+            choices=fields.fields("choices").extra(frozenset()),
+            dry_run=fields.boolean("dry_run"),
             dns=None if fields.is_null("dns") else fields.boolean("dns"),
             accept_domains=tuple(map(parse_domain, fields.texts("accept_domains", MAX_DOMAINS))),
             detach=fields.boolean("detach"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Final
 
 import trio
 
-from wgpy.addresses import Endpoint
+from wgpy.addresses import Endpoint, Prefix
 from wgpy.agent.host_link import HostLink
 from wgpy.agent.relays import Relays
 from wgpy.clock import boottime, sleep_until
@@ -59,6 +59,7 @@ class Paths:
         self._presence: dict[str, Presence] = {}
         self._unanswered: set[str] = set()
         self._quiet: frozenset[str] = frozenset()
+        self._tunnelled: list[Prefix] = []
         self._is_performing = False
         self._wake = trio.Event()
         device.on_control = self._handle_control
@@ -79,8 +80,11 @@ class Paths:
         changed = self._keys if frame.complete else frame.nodes
         self._tell_candidates([node_id for node_id in changed if node_id in self._keys])
 
-    def sync(self, keys: Mapping[str, PublicKey]) -> None:
-        """These nodes are peers of the interface now, each with its key."""
+    def sync(self, keys: Mapping[str, PublicKey], tunnelled: Sequence[Prefix] = ()) -> None:
+        """These nodes are peers of the interface now, each with its key. What lies in `tunnelled`, the ranges
+        behind gateways, is reached through the tunnel itself and so is no way for a tunnel.
+        """
+        self._tunnelled = [prefix for prefix in tunnelled if prefix.prefixlen]
         now, interface = boottime(), self._device.interface
         self._keys = {node_id: key for node_id, key in keys.items() if key in interface.peers}
         self._nodes = {}
@@ -104,7 +108,7 @@ class Paths:
                 continue
             # Relays first, for they carry packets at once. Nobody can tell us to send behind one of ours.
             said = [] if presence is None else presence.endpoints
-            direct = [endpoint for endpoint in said if relay_number(endpoint) is None]
+            direct = [each for each in said if relay_number(each) is None and not self._is_tunnelled(each)]
             told = [(endpoint, kind_of(endpoint)) for endpoint in (*relayed, *leaving, *direct)]
             is_offline = presence is not None and not presence.online
             self._machine.set_candidates(node_id, told, now, is_offline=is_offline, leaving=leaving)
@@ -113,6 +117,11 @@ class Paths:
     def relays_changed(self) -> None:
         """Other relays can be used than before."""
         self._tell_candidates(list(self._keys))
+
+    def _is_tunnelled(self, endpoint: Endpoint) -> bool:
+        """Whether it lies in a range that we route to a gateway: no way for a tunnel."""
+        address = endpoint.address
+        return any(address.version == prefix.version and address in prefix for prefix in self._tunnelled)
 
     def presence(self, node_id: str) -> Presence | None:
         """What the coordinator last said, None: nothing yet."""

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from wgpy.addresses import IPAddress, Prefix
+from wgpy.agent.choices import LocalChoices
 from wgpy.keys import PublicKey
 from wgpy.mesh.consent import ClippedMap, is_inside
+from wgpy.mesh.forward import is_default
 from wgpy.mesh.netmap import Network
 
 
@@ -147,21 +149,32 @@ def _plan_present_peers(present: Setting, wanted: Setting) -> list[Step]:
 # --- what is wanted -------------------------------------------------------------------------------
 
 
-def wanted_setting(network: Network, clipped: ClippedMap, own: tuple[Prefix, ...]) -> Setting:
-    """What a clipped map asks for. `own` are this node's addresses, /32 and /128, granted ones alone.
-
-    Routes are the granted ranges, and what a peer has outside of them by a local choice.
-    """
-    peers = {
-        peer.node.record.wireguard_key: PeerSetting(frozenset(peer.allowed_ips), network.keepalive)
-        for peer in clipped.peers.values()
-    }
+def tunnelled_ranges(clipped: ClippedMap) -> tuple[Prefix, ...]:
+    """What is routed to peers outside of the granted ranges: places behind gateways."""
     ranges = clipped.grant.ranges
-    outside = (
+    return tuple(
         prefix
         for peer in clipped.peers.values()
         for prefix in peer.allowed_ips
         if not any(is_inside(prefix, granted) for granted in ranges)
     )
+
+
+def wanted_setting(
+    network: Network, clipped: ClippedMap, own: tuple[Prefix, ...], choices: LocalChoices
+) -> Setting:
+    """What a clipped map asks for. `own` are this node's addresses, /32 and /128, granted ones alone.
+
+    Routes are the granted ranges, and what a peer has outside of them by a local choice; a default route
+    is none of them: it takes policy routing (exit_node.py).
+    """
+    peers = {
+        peer.node.record.wireguard_key: PeerSetting(frozenset(peer.allowed_ips), network.keepalive)
+        for peer in clipped.peers.values()
+    }
+    routes = frozenset[Prefix]()
+    if choices.routes:
+        outside = (prefix for prefix in tunnelled_ranges(clipped) if not is_default(prefix))
+        routes = frozenset((*clipped.grant.ranges, *outside))
     addresses = tuple(prefix.network_address for prefix in own if clipped.grant.covers(prefix))
-    return Setting(network.mtu, addresses, frozenset((*ranges, *outside)), peers)
+    return Setting(network.mtu, addresses, routes, peers)

@@ -11,6 +11,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import trio
 
+from wgpy.agent import marked
+
 _MAX_ANSWER: Final = 8192
 _DEFAULT_PORT: Final = 8080
 
@@ -48,8 +50,8 @@ async def open_tcp(host: str, port: int) -> trio.SocketStream:
     """Connect, by `CONNECT` where there is a proxy. Raises OSError."""
     proxy = proxy_for(host, os.environ)
     if proxy is None:
-        return await trio.open_tcp_stream(host, port)
-    stream = await trio.open_tcp_stream(proxy.hostname or "", proxy.port or _DEFAULT_PORT)
+        return await marked.open_tcp(host, port)
+    stream = await marked.open_tcp(proxy.hostname or "", proxy.port or _DEFAULT_PORT)
     try:
         await _connect(stream, proxy, host, port)
     except BaseException:

@@ -71,6 +71,8 @@ class PeerReport:
     """Its candidates, the one in use first."""
     next_try: int | None = None
     """Seconds until they are tried again; None: when something changes."""
+    ranges: tuple[str, ...] = ()
+    """What is routed to it beside its own addresses."""
 
     @property
     def is_reachable(self) -> bool:
@@ -129,6 +131,10 @@ class Report:
     problems: tuple[str, ...] = field(default=())
     """What of the map this node does not follow, or the host refused."""
     names: NamesReport = NamesReport()
+    forwards: tuple[str, ...] = ()
+    """The ranges that this node forwards for others."""
+    exit_node: str = ""
+    """By which node all else leaves; "" for none."""
 
     def to_json(self) -> JsonObject:
         return asdict(self)
@@ -152,6 +158,7 @@ class PeerFacts:
     unanswered: float
     paths: PathReport | None = None
     refused: Sequence[str] = ()
+    ranges: tuple[str, ...] = ()
 
 
 def describe_peer(facts: PeerFacts, coordinator_is_up: bool, wall_clock: float) -> PeerReport:
@@ -186,6 +193,7 @@ def describe_peer(facts: PeerFacts, coordinator_is_up: bool, wall_clock: float) 
         tx_bytes=0 if status is None else status.tx_bytes,
         online=facts.presence.online if facts.presence is not None and coordinator_is_up else None,
         refused=tuple(facts.refused),
+        ranges=facts.ranges,
         rtt_ms=None if rtt is None else round(rtt * 1000, 2),
         tried=() if paths is None else tuple(map(TriedEndpoint.of, paths.candidates)),
         next_try=None if paths is None or paths.next_try is None else round(paths.next_try),

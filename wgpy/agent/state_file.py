@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from wgpy.addresses import Endpoint, Prefix
+from wgpy.agent.choices import LocalChoices
 from wgpy.agent.places import check_network_name, make_private_directory, state_directory
 from wgpy.errors import ConfigError, HostError, StateError
 from wgpy.keys import KEY_SIZE, PrivateKey
@@ -60,9 +61,9 @@ class State:
     """A membership. Values: a change is `dataclasses.replace`, then `save_state`.
 
     `name` is the file's, `token_id` that of the token that it came from. `interface`, `listen_port` (0: never
-    bound), `endpoints`, `accepted` ranges, `dns` (answer names here) and `accepted_domains` are local
-    choices, the port only with `port_chosen`; `boot` counts starts; `timestamp` is above every TAI64N sent;
-    `seen` is where peers were last, by node id; `tickets` let us use relays.
+    bound), `endpoints`, `choices`, `dns` (answer names here) and `accepted_domains` are this host's own, the
+    port only with `port_chosen`; `boot` counts starts; `timestamp` is above every TAI64N sent; `seen` is
+    where peers were last, by node id; `tickets` let us use relays.
     """
 
     name: str
@@ -77,7 +78,7 @@ class State:
     addresses: tuple[Prefix, ...]
     interface: str
     identity: IdentityPublicKey | None = None
-    accepted: tuple[Prefix, ...] = ()
+    choices: LocalChoices = field(default_factory=LocalChoices)
     dns: bool = False
     accepted_domains: tuple[str, ...] = ()
     listen_port: int = 0
@@ -110,7 +111,7 @@ class State:
             "node_name": self.node_name,
             "addresses": [str(address) for address in self.addresses],
             "interface": self.interface,
-            "accepted": [str(prefix) for prefix in self.accepted],
+            "choices": self.choices.to_json(),
             "dns": self.dns,
             "accepted_domains": list(self.accepted_domains),
             "listen_port": self.listen_port,
@@ -152,7 +153,7 @@ class State:
             node_name=fields.label("node_name"),
             addresses=fields.prefixes("addresses", hosts=True),
             interface=fields.text("interface", 15),
-            accepted=fields.prefixes("accepted"),
+            choices=_read_choices(fields),
             dns=not fields.is_null("dns") and fields.boolean("dns"),
             accepted_domains=_read_domains(fields),
             listen_port=fields.integer("listen_port", 0, 65535),
@@ -169,6 +170,16 @@ class State:
 
 def _read_domains(fields: Fields) -> tuple[str, ...]:
     return () if fields.is_null("accepted_domains") else fields.texts("accepted_domains", MAX_DOMAINS)
+
+
+def _read_choices(fields: Fields) -> LocalChoices:
+    """Of an earlier version there is a list of accepted ranges alone."""
+    if fields.has("choices"):
+        try:
+            return LocalChoices.from_json(fields.raw("choices"))
+        except ConfigError as error:
+            raise MalformedMessage(f"choices: {error}") from None
+    return LocalChoices(accepted=() if fields.is_null("accepted") else fields.prefixes("accepted"))
 
 
 def _read_seen(fields: Fields) -> dict[str, tuple[Endpoint, ...]]:

@@ -28,6 +28,7 @@ SECTIONS: Final[dict[str, dict[str, _Entry]]] = {
         "up": _Entry("wgpy.cli.up", "up", "Join by a token, or start what was joined, or FILE.conf."),
         "down": _Entry("wgpy.cli.up", "down", "Stop a mesh or a tunnel; it can be started again."),
         "leave": _Entry("wgpy.cli.leave", "leave", "Stop and forget a mesh, on both sides."),
+        "set": _Entry("wgpy.cli.set", "set_", "Change a node that runs: ranges, exit node, name."),
         "status": _Entry(
             "wgpy.cli.status", "status", "Show every peer: address, path and its reason, transfer."
         ),

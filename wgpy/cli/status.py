@@ -83,6 +83,10 @@ def render(report: dict[str, Any], *, with_paths: bool = False) -> str:
         lines.append(f"  names        {_names_line(report['names'])}")
     if report["relays"]:
         lines.append(f"  relays       {', '.join(map(_relay, report['relays']))}")
+    if report["forwards"]:
+        lines.append(f"  forwards     {', '.join(report['forwards'])}")
+    if report["exit_node"]:
+        lines.append(f"  exit node    {report['exit_node']}")
     lines += [f"  note         {problem}" for problem in report["problems"]]
     rows = [_row(peer, now) for peer in report["peers"]]
     if not rows:
@@ -123,7 +127,7 @@ def _row(peer: dict[str, Any], now: float) -> tuple[str, ...]:
     notes += [f"left out: {refused}" for refused in peer["refused"]]
     return (
         peer["name"],
-        ", ".join(peer["addresses"]) or "-",
+        ", ".join([*peer["addresses"], *peer["ranges"]]) or "-",
         peer["path"],
         describe_rtt(peer.get("rtt_ms")),
         age,

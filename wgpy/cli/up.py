@@ -9,10 +9,11 @@ from typing import Final
 
 import click
 
-from wgpy.addresses import Endpoint, parse_prefix
+from wgpy.addresses import Endpoint
 from wgpy.agent.ask import ask, running_names, wait_ended
 from wgpy.agent.options import UpOptions, hand_over
 from wgpy.agent.state_file import known_names
+from wgpy.cli.choices import choice_options, read_choices
 from wgpy.cli.conf import down_file, has_tunnel, up_file
 from wgpy.cli.engine_options import engine_options
 from wgpy.errors import ConfigError
@@ -43,12 +44,7 @@ _PORT: Final = click.IntRange(0, 65535)
     multiple=True,
     help="Where others reach this host, if a port is forwarded to it. May be repeated.",
 )
-@click.option(
-    "--accept",
-    metavar="RANGE",
-    multiple=True,
-    help="Let the mesh have a range that it may not take unasked. May be repeated.",
-)
+@choice_options
 @click.option(
     "--dns",
     type=click.Choice(["on", "off"]),
@@ -62,11 +58,13 @@ _PORT: Final = click.IntRange(0, 65535)
     multiple=True,
     help="With --dns on: let the network say which name servers know a domain. May be repeated.",
 )
+@click.option("--no-routes", is_flag=True, help="Set no routes: that is seen to elsewhere.")
+@click.option("--no-firewall", is_flag=True, help="Touch neither nftables nor forwarding.")
+@click.option("--dry-run", is_flag=True, help="Show what would be changed on this host, and change nothing.")
 @engine_options
 @click.option("--detach", is_flag=True, help="Return once the tunnels are up; go on in the background.")
-@click.pass_context
-def up(  # noqa: PLR0917 (click hands them over by name)
-    ctx: click.Context,
+def up(
+    *,
     what: str | None,
     token_file: Path | None,
     coordinator: str | None,
@@ -76,10 +74,11 @@ def up(  # noqa: PLR0917 (click hands them over by name)
     interface: str | None,
     listen_port: int | None,
     endpoints: tuple[str, ...],
-    accept: tuple[str, ...],
     dns: str | None,
     accept_domains: tuple[str, ...],
+    dry_run: bool,
     detach: bool,
+    **choices: object,
 ) -> None:
     """Join a mesh by a token, start one that this host joined, or bring FILE.conf up.
 
@@ -92,9 +91,11 @@ def up(  # noqa: PLR0917 (click hands them over by name)
     if keyless is not None and (what is not None or token_file is not None):
         raise ConfigError("--coordinator and --network join without a token: expected no other argument")
     token = None if keyless is not None else _read_token(what, token_file)
-    verbose = bool(ctx.find_root().params.get("verbose"))
+    verbose = bool(click.get_current_context().find_root().params.get("verbose"))
     if token is None and what is not None and is_file(what):
         up_file(Path(what), detach=detach, verbose=verbose)
+    if dry_run and (token is not None or keyless is not None):
+        raise ConfigError("--dry-run is for a network that this host has joined: nothing is known of it yet")
     options = UpOptions(
         token=token,
         name=None if token is not None or keyless is not None else choose_network(what),
@@ -105,7 +106,8 @@ def up(  # noqa: PLR0917 (click hands them over by name)
         interface=interface,
         listen_port=listen_port,
         endpoints=tuple(map(Endpoint.parse, endpoints)),
-        accept=tuple(map(parse_prefix, accept)),
+        choices=read_choices(choices),
+        dry_run=dry_run,
         dns=None if dns is None else dns == "on",
         accept_domains=tuple(map(parse_domain, accept_domains)),
         detach=detach,

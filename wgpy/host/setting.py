@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -36,6 +37,24 @@ class HostSetting:
     routes: frozenset[Route] = frozenset()
     rules: frozenset[Rule] = frozenset()
     guests: frozenset[GuestRule] = frozenset()
+
+    def joined(self, other: HostSetting) -> HostSetting:
+        """Both. Of a table that both have, the chains and sets of both."""
+        tables = dict(self.tables)
+        for name, table in other.tables.items():
+            mine = tables.get(name)
+            tables[name] = table if mine is None else _joined(mine, table)
+        return HostSetting(
+            {**self.sysctls, **other.sysctls},
+            tables,
+            self.routes | other.routes,
+            self.rules | other.rules,
+            self.guests | other.guests,
+        )
+
+
+def _joined(one: NftTable, other: NftTable) -> NftTable:
+    return dataclasses.replace(one, chains=one.chains + other.chains, sets=one.sets + other.sets)
 
 
 NOTHING = HostSetting()

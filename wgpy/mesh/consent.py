@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from wgpy.addresses import IPAddress, Prefix, host_prefix
+from wgpy.mesh.forward import is_default
+from wgpy.mesh.gateways import exit_nodes
 from wgpy.mesh.netmap import Map, Node, UnreadableNode
 from wgpy.mesh.record import Record
 
@@ -43,6 +45,19 @@ def is_inside(inner: Prefix, outer: Prefix) -> bool:
         and inner.prefixlen >= outer.prefixlen
         and inner.network_address in outer
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What was chosen on this host, by hand. `accepted` may be taken though nothing says so, `refused` never;
+    `accept_routes`: ranges behind gateways are taken as the network's own are; `exit_node`: the id or name of
+    the node that all else leaves by.
+    """
+
+    accepted: tuple[Prefix, ...] = ()
+    refused: tuple[Prefix, ...] = ()
+    accept_routes: bool = True
+    exit_node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,19 +159,22 @@ class ClippedMap:
     skipped: Mapping[str, str]
 
 
-def clip(
+def clip(  # noqa: PLR0917 (a map, and all that is known here beside it)
     netmap: Map,
-    accepted: Sequence[Prefix],
+    choices: Choices,
     around: Surroundings,
     own: Sequence[Prefix],
     verified: MutableMapping[str, Record],
+    gateways: Mapping[Prefix, str],
 ) -> ClippedMap:
-    """What of `netmap` this node follows. `own` are its own addresses, which no peer can take.
+    """What of `netmap` this node follows. `own` are its own addresses, which no peer can take; `gateways`
+    says which node is the gateway of a range (gateways.py).
 
     A node is left out when its record is another's, is not signed by its machine key, or uses a WireGuard
     key that an earlier node (by id) has; so is one that cannot be read. A prefix that two nodes claim stays
     with the first by id."""
-    granted = grant(netmap.network.ranges, accepted, around)
+    granted = grant(netmap.network.ranges, choices.accepted, around)
+    forwarded, exits = _forwarded_here(netmap), exit_nodes(netmap)
     peers: dict[str, PeerGrant] = {}
     skipped: dict[str, str] = {}
     keys: set[bytes] = set()
@@ -174,7 +192,10 @@ def clip(
         else:
             keys.add(bytes(node.record.wireguard_key))
             verified[node_id] = node.record
-            peers[node_id] = _clip_peer(node, granted, accepted, around, taken)
+            peer = _clip_peer(node, granted, choices.accepted, around, taken)
+            mine = [range_ for range_, gateway in gateways.items() if gateway == node_id]
+            mine = [*exits.get(node_id, ()), *(range_ for range_ in mine if range_ not in forwarded)]
+            peers[node_id] = _with_ranges(peer, mine, granted, choices, around)
     for node_id in verified.keys() - peers.keys():
         del verified[node_id]
     return ClippedMap(granted, peers, skipped)
@@ -196,7 +217,7 @@ def _clip_peer(
     taken: dict[Prefix, str],
 ) -> PeerGrant:
     allowed, refused = [], []
-    for prefix in (*node.record.addresses, *node.record.ranges):
+    for prefix in node.record.addresses:
         reason = None if granted.covers(prefix) else _outside(prefix, accepted, around)
         if reason is None and prefix in taken:
             reason = f"belongs to {taken[prefix]} already"
@@ -206,3 +227,67 @@ def _clip_peer(
         else:
             refused.append(Refusal(prefix, reason))
     return PeerGrant(node, tuple(allowed), tuple(refused))
+
+
+# --- ranges behind gateways -----------------------------------------------------------------------
+
+
+def _forwarded_here(netmap: Map) -> frozenset[Prefix]:
+    """What we forward ourselves: we stand in it, and need no other gateway."""
+    mine = netmap.self_node
+    if not isinstance(mine, Node):
+        return frozenset()
+    return frozenset(forward.range for forward in mine.forwards if forward.range in mine.record.ranges)
+
+
+def _with_ranges(
+    peer: PeerGrant,
+    ranges: Iterable[Prefix],
+    granted: Grant,
+    choices: Choices,
+    around: Surroundings,
+) -> PeerGrant:
+    """The peer with what it is the gateway of, as far as this node lets it."""
+    allowed, refused = list(peer.allowed_ips), list(peer.refused)
+    for prefix in ranges:
+        if is_default(prefix):
+            if choices.exit_node in (peer.node.id, peer.node.name):
+                allowed.append(prefix)
+        elif prefix not in choices.refused:
+            reason = range_reason(prefix, peer.node.name, granted, choices, around)
+            if reason is None:
+                allowed.append(prefix)
+            elif reason:
+                refused.append(Refusal(prefix, reason))
+    return PeerGrant(peer.node, tuple(allowed), tuple(refused))
+
+
+def range_reason(
+    prefix: Prefix, gateway: str, granted: Grant, choices: Choices, around: Surroundings
+) -> str | None:
+    """Why this node does not route a range to its gateway; "": it chose not to, None: it does."""
+    is_accepted = any(is_inside(prefix, choice) for choice in choices.accepted)
+    if not is_accepted and not choices.accept_routes:
+        return ""
+    reason = _forbidden(prefix) or _untouchable(prefix, around)
+    if reason is not None:
+        return f"behind {gateway} {reason}"
+    for own in granted.ranges:
+        if prefix.version == own.version and prefix.overlaps(own):
+            return f"behind {gateway} overlaps {own}, where the nodes of the network are"
+    for own, interface in around.connected:
+        if prefix.version == own.version and prefix.overlaps(own):
+            if is_inside(prefix, own):
+                return (
+                    f"behind {gateway} overlaps {own} of {interface} here: two places have the same range; "
+                    f"the admin can show it under another: wgpy coordinator gateway add {gateway} {prefix} "
+                    "--virtual auto"
+                )
+            if not is_accepted:
+                return (
+                    f"behind {gateway} contains {own} of {interface} here; to route the rest of it there: "
+                    f"wgpy set --accept {prefix}"
+                )
+    if not is_accepted and not any(is_inside(prefix, private) for private in _PRIVATE):
+        return f"behind {gateway} is not private address space; to route it there: wgpy set --accept {prefix}"
+    return None

@@ -50,7 +50,9 @@ def make_delta(old: HeldMap, new: HeldMap) -> DeltaFrame:
 def apply_frame(held: HeldMap | None, frame: FullFrame | DeltaFrame | KeepaliveFrame) -> HeldMap | None:
     """The map after the frame, or None: this frame does not follow what we hold, ask for a full map.
 
-    Whole or not at all: the hash is compared before anything is given back.
+    Whole or not at all: the hash is compared before anything is given back. A check-in may have brought us
+    past where the stream's next frame begins: what a delta names it brings whole, so it leads on from there
+    as well, and one that ends before is news no more.
     """
     if isinstance(frame, FullFrame):
         return HeldMap(frame.epoch, frame.to, frame.map) if frame.map.hash == frame.hash else None
@@ -59,7 +61,9 @@ def apply_frame(held: HeldMap | None, frame: FullFrame | DeltaFrame | KeepaliveF
     if isinstance(frame, KeepaliveFrame):
         same = held.map.hash == frame.hash and frame.revision >= held.revision
         return HeldMap(held.epoch, frame.revision, held.map) if same else None
-    if held.revision != frame.from_:
+    if frame.to <= held.revision:
+        return held
+    if held.revision < frame.from_:
         return None
     after = held.map.edited(
         network=frame.network,

@@ -136,7 +136,9 @@ def get_routes(version: int, *, table: int = 0, interface: int = 0) -> Request:
 def get_route_to(address: IPAddress, *, mark: int = 0) -> Request:
     """How a packet to `address` with that firewall mark would leave."""
     length = address.max_prefixlen
-    body = _RTMSG.pack(_family(address), length, 0, 0, 0, 0, 0, 0, _RTM_F_LOOKUP_TABLE)
+    # Which table it was found in IPv6 tells unasked, and with strict checking refuses to be asked.
+    flags = _RTM_F_LOOKUP_TABLE if address.version == 4 else 0
+    body = _RTMSG.pack(_family(address), length, 0, 0, 0, 0, 0, 0, flags)
     body += attribute(_RTA_DST, address.packed)
     if mark:
         body += attribute_u32(_RTA_MARK, mark)
