@@ -96,10 +96,18 @@ def _listen(wanted: ListenAddress) -> socket.socket:
         return _bound(socket.AF_INET, "0.0.0.0", wanted.port)  # a host without IPv6
 
 
+_TCP_USER_TIMEOUT: Final = 18
+UNANSWERED_TIMEOUT: Final = 20
+"""Seconds without a word to what was sent, after which a connection is over."""
+
+
 def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Handed on to what is accepted: a host that lost its power would else count as there for a quarter
+        # of an hour, for as long as the kernel repeats what we send it.
+        listener.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, UNANSWERED_TIMEOUT * 1000)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind((host, port))

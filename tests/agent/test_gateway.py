@@ -25,9 +25,11 @@ LAN, LAN6 = net("192.168.1.0/24"), net("fd12:1::/64")
 MESH = [net("10.1.0.0/16"), net("fd01::/64")]
 
 
-def facts(**ways: str | None) -> HostFacts:
-    found = {net(text.replace("_", ".").replace("x", ":") + "/24"): way for text, way in ways.items()}
-    return HostFacts(ways={LAN: "eth1", LAN6: "eth1", **found}, links=frozenset(("eth0", "eth1", "wg-home")))
+def facts(**ways: str) -> HostFacts:
+    found = {net(text.removeprefix("n").replace("_", ".") + "/24"): (way,) for text, way in ways.items()}
+    return HostFacts(
+        ways={LAN: ("eth1",), LAN6: ("eth1",), **found}, links=frozenset(("eth0", "eth1", "wg-home"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,8 +37,8 @@ def facts(**ways: str | None) -> HostFacts:
     [
         (Forward(LAN, LAN), "none", {}, "this host has not agreed: wgpy set --advertise 192.168.1.0/24"),
         (Forward(LAN, LAN), "192.168.2.0/24", {}, "this host has not agreed"),
-        (Forward(LAN, LAN), "any", {LAN: None}, "this host has no route to 192.168.1.0/24"),
-        (Forward(LAN, LAN), "any", {LAN: "wg-home"}, "this host reaches it through the mesh itself"),
+        (Forward(LAN, LAN), "any", {LAN: ()}, "this host has no route to 192.168.1.0/24"),
+        (Forward(LAN, LAN), "any", {LAN: ("wg-home",)}, "this host reaches it through the mesh itself"),
         (Forward(LAN, LAN, interface="eth7"), "any", {}, "there is no interface eth7 on this host"),
         (Forward(LAN, LAN, interface="eth0"), "any", {}, "this host reaches it by eth1, not by eth0"),
         (Forward(net("::/0"), net("::/0")), "any", {}, "this host has not agreed: wgpy set --advertise exit"),
@@ -44,9 +46,9 @@ def facts(**ways: str | None) -> HostFacts:
     ],
 )
 def test_a_range_that_cannot_be_forwarded_is_said_and_not_signed(
-    forward: Forward, agreed: str, ways: Mapping[Prefix, str | None], reason: str
+    forward: Forward, agreed: str, ways: Mapping[Prefix, tuple[str, ...]], reason: str
 ) -> None:
-    found = HostFacts(ways={LAN: "eth1", **ways}, links=frozenset(("eth0", "eth1", "wg-home")))
+    found = HostFacts(ways={LAN: ("eth1",), **ways}, links=frozenset(("eth0", "eth1", "wg-home")))
     plan = plan_gateway([forward], Advertise.parse(agreed), found, "wg-home")
     assert plan.ranges == ()
     [(target, said)] = plan.problems
@@ -80,7 +82,7 @@ def test_what_a_gateway_forwards_becomes_sysctls_and_one_table() -> None:
 
 
 def test_without_forwarding_per_interface_router_advertisements_are_kept_alive() -> None:
-    found = HostFacts(ways={LAN6: "eth1"}, by_advertisement=("eth0",), force_forwarding=False)
+    found = HostFacts(ways={LAN6: ("eth1",)}, by_advertisement=("eth0",), force_forwarding=False)
     plan = plan_gateway([Forward(LAN6, LAN6)], Advertise.parse("any"), found, "wg-home")
     sysctls = gateway_setting(plan, MESH, found, "wg-home", None).sysctls
     assert sysctls == {"net/ipv6/conf/all/forwarding": "1", "net/ipv6/conf/eth0/accept_ra": "2"}
@@ -88,7 +90,7 @@ def test_without_forwarding_per_interface_router_advertisements_are_kept_alive()
 
 def test_other_peoples_chains_get_a_rule_with_consent_alone() -> None:
     guard = ForwardGuard("Docker", "ip", "filter", "DOCKER-USER")
-    found = HostFacts(ways={LAN: "eth1"}, guards=(guard,))
+    found = HostFacts(ways={LAN: ("eth1",)}, guards=(guard,))
     plan = plan_gateway([Forward(LAN, LAN)], Advertise.parse("any"), found, "wg-home")
     assert gateway_setting(plan, MESH, found, "wg-home", None).guests == frozenset()
     [rule] = gateway_setting(plan, MESH, found, "wg-home", "wgpy home").guests

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -235,3 +238,290 @@ def test_a_range_that_is_ones_own_lan_too_is_not_taken_and_both_sides_are_named(
     assert "add the route 192.168.1.0/24 by wg-home" in preview
     laptop.host.run("wgpy", "set", "--accept", "192.168.1.0/24", "--accept-routes", "off")
     assert "192.168.1.0/24 dev wg-home" in laptop.host.run("ip", "route").stdout
+
+
+# --- two gateways for one range -------------------------------------------------------------------
+
+
+def test_when_a_gateway_dies_the_other_takes_over_in_three_seconds_and_stays(lab: Lab, mesh: Mesh) -> None:
+    lan = Lan(lab, "lan")
+    lan.machine("nas", 10)
+    gateways = []
+    for number in (1, 2):
+        node = mesh.node(f"gateway{number}")
+        lan.plug(node.host, number)
+        node.up(mesh.token())
+        node.wait_up()
+        node.host.run("wgpy", "set", "--advertise", "any")
+        mesh.admin("gateway", "add", f"gateway{number}", "192.168.1.0/24")
+        gateways.append(node)
+    laptop = mesh.join("laptop")
+    wait_active(mesh, 2)
+    for node in gateways:
+        laptop.wait_reach(node)
+    wait_reaches(laptop, "192.168.1.10")
+
+    def in_use() -> list[str]:
+        return [row["node_name"] for row in listed(mesh) if row["elected"]]
+
+    assert in_use() == ["gateway1"]
+    stream = laptop.host.start("ping", "-D", "-O", "-i", "0.1", "192.168.1.10", log="stream")
+    stream.wait_text("icmp_seq=20 ")
+    # The power fails: no goodbye, nothing closed.
+    gateways[0].host.ip("link set eth0 down")
+    died = time.time()
+    answers = re.compile(r"^\[(\d+\.\d+)\] \d+ bytes from", re.MULTILINE)
+
+    def answered_after(instant: float) -> list[float]:
+        return [at for at in map(float, answers.findall(stream.text())) if at > instant + 0.05]
+
+    wait_until(lambda: answered_after(died + 0.2), "an answer by the other gateway", 10)
+    gap = min(answered_after(died + 0.2)) - died
+    assert gap < 3, f"{gap:.1f} s without an answer"
+    # What is elected follows, and stays when the first one comes back.
+    wait_until(lambda: in_use() == ["gateway2"], "the other is elected", 60)
+    gateways[0].host.ip("link set eth0 up")
+    wait_until(lambda: all(row["online"] for row in listed(mesh)), "both are there", 60)
+    back = time.time()
+    wait_until(lambda: len(answered_after(back)) > 30, "answers go on", 10)
+    gaps = [later - one for one, later in itertools.pairwise(answered_after(back - 1))]
+    assert max(gaps) < 1
+    assert in_use() == ["gateway2"]
+
+
+# --- exit nodes -----------------------------------------------------------------------------------
+
+
+class Outer:
+    """What leaves a host by its link, as a packet socket on the host's own end of it sees it."""
+
+    SCRIPT = """
+import socket, sys
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+raw.bind(("eth0", 0))
+print("listening", flush=True)
+while True:
+    frame, where = raw.recvfrom(65535)
+    if where[2] != 4:  # PACKET_OUTGOING
+        continue
+    kind, packet = frame[12:14], frame[14:]
+    if kind == b"\\x08\\x00":
+        size = (packet[0] & 15) * 4
+        protocol, to = packet[9], socket.inet_ntop(socket.AF_INET, packet[16:20])
+    elif kind == b"\\x86\\xdd":
+        size, protocol, to = 40, packet[6], socket.inet_ntop(socket.AF_INET6, packet[24:40])
+    else:
+        continue
+    port = int.from_bytes(packet[size + 2 : size + 4], "big") if protocol in (6, 17) else 0
+    print("out", protocol, to, port, flush=True)
+"""
+
+    def __init__(self, host: Host) -> None:
+        self._process = host.start("python", "-c", self.SCRIPT, log="outer")
+        self._process.wait_text("listening")
+
+    def leaks(self, *allowed: str) -> set[str]:
+        """What left for somewhere else than these addresses, but for neighbour discovery."""
+        found = set()
+        for line in self._process.text().splitlines():
+            if line.startswith("out "):
+                _, protocol, to, port = line.split()
+                if to not in allowed and not to.startswith(("ff02::", "fe80:")):
+                    found.add(f"{protocol} to {to} port {port}")
+        return found
+
+    def saw(self, address: str) -> bool:
+        return f" {address} " in self._process.text()
+
+
+def world(lab: Lab, mesh: Mesh) -> Host:
+    """A router of the internet, and behind it a server that only a default route reaches."""
+    router = mesh.internet.host("router")
+    server = lab.host("server")
+    router.ip(f"link add eth1 type veth peer name eth0 netns {server.pid}")
+    router.ip(
+        "link set eth1 up",
+        "address add 203.0.113.1/24 dev eth1",
+        "address add 2001:db8:cb::1/64 dev eth1 nodad",
+    )
+    server.ip(
+        "link set eth0 up",
+        "address add 203.0.113.9/24 dev eth0",
+        "address add 2001:db8:cb::9/64 dev eth0 nodad",
+    )
+    server.ip("route add default via 203.0.113.1", "route add default via 2001:db8:cb::1")
+    router.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    return server
+
+
+def use_router(node: Node, mesh: Mesh) -> None:
+    router = mesh.internet.lab.hosts["router"]
+    node.host.ip(f"route add default via {router.ipv4}", f"route add default via {router.ipv6}")
+
+
+def source_seen_by(server: Host, node: Node, address: str) -> str:
+    """As whom the server sees this node; "" when it does not come through."""
+    script = f"""
+import socket
+s = socket.create_connection(({address!r}, 7000), 3)
+print(s.recv(100).decode())
+"""
+    return node.host.run("python", "-c", script, check=False, timeout=20).stdout.strip()
+
+
+SERVE = """
+import socket
+s = socket.create_server(("::", 7000), family=socket.AF_INET6, dualstack_ipv6=True)
+print("serving", flush=True)
+while True:
+    c, who = s.accept()
+    c.sendall(who[0].removeprefix("::ffff:").encode())
+    c.close()
+"""
+
+
+def test_all_leaves_by_the_exit_node_and_nothing_another_way(lab: Lab, mesh: Mesh) -> None:
+    server = world(lab, mesh)
+    server.start("python", "-c", SERVE, log="serve").wait_text("serving")
+    exit_, laptop = mesh.node("exit"), mesh.node("laptop")
+    for node in (exit_, laptop):
+        use_router(node, mesh)
+    exit_before, before = footprint(exit_.host), footprint(laptop.host)
+    for node in (exit_, laptop):
+        node.up(mesh.token())
+        node.wait_up()
+    laptop.wait_reach(exit_)
+    exit_.host.run("wgpy", "set", "--advertise", "exit")
+    mesh.admin("gateway", "add", "exit", "--exit")
+    wait_active(mesh, 2)
+    assert source_seen_by(server, laptop, "203.0.113.9") == str(laptop.host.ipv4)
+    laptop.host.run("wgpy", "set", "--exit-node", "exit", "--kill-switch", "on")
+    wait_until(
+        lambda: source_seen_by(server, laptop, "203.0.113.9") == str(exit_.host.ipv4), "IPv4 by the exit", 20
+    )
+    assert source_seen_by(server, laptop, "2001:db8:cb::9") == str(exit_.host.ipv6)
+    assert "exit node    exit" in laptop.host.run("wgpy", "status").stdout
+
+    # Nothing but the tunnel, to the exit node and the coordinator, is on the wire.
+    outer = Outer(laptop.host)
+    ours = [str(a) for h in (exit_.host, mesh.coordinator) for a in (h.ipv4, h.ipv6)]
+    for address in ("203.0.113.9", "2001:db8:cb::9", "203.0.113.77"):
+        source_seen_by(server, laptop, address)
+        laptop.host.run("ping", "-c2", "-i0.2", "-W1", address, check=False)
+    wait_until(lambda: outer.saw(str(exit_.host.ipv4)) or outer.saw(str(exit_.host.ipv6)), "tunnel packets")
+    assert outer.leaks(*ours) == set()
+    # The LAN is kept (the internet's switch is one), until it is not.
+    assert reaches(laptop.host, str(mesh.internet.lab.hosts["router"].ipv4), 5)
+
+    # The exit node goes: nothing comes through, and nothing gets out.
+    exit_.host.ip("link set eth0 down")
+    assert source_seen_by(server, laptop, "203.0.113.9") == ""
+    exit_.host.ip("link set eth0 up")  # it took the IPv6 address along
+    exit_.host.readdress(f"{exit_.host.ipv4}/24", f"{exit_.host.ipv6}/64")
+    use_router(exit_, mesh)
+    wait_until(
+        lambda: source_seen_by(server, laptop, "203.0.113.9") == str(exit_.host.ipv4), "IPv4 is back", 40
+    )
+
+    # kill -9: the switch holds; doctor lifts it.
+    assert laptop.agent is not None
+    laptop.agent.kill()
+    outer = Outer(laptop.host)
+    for address in ("203.0.113.9", "2001:db8:cb::9"):
+        assert source_seen_by(server, laptop, address) == ""
+    router = lab.hosts["router"]  # in the LAN, which is kept
+    assert outer.leaks(*ours, str(router.ipv4), str(router.ipv6)) == set()
+    said = laptop.host.run("wgpy", "doctor", "--repair", check=False).stdout
+    assert "delete the nftables table inet wgpy-wg-home-lock" in said
+    assert source_seen_by(server, laptop, "203.0.113.9") == str(laptop.host.ipv4)
+    assert footprint(laptop.host) == before
+
+    # The choice is kept for the next start; without it all is as it was.
+    laptop.up()
+    laptop.wait_up()
+    wait_until(
+        lambda: source_seen_by(server, laptop, "203.0.113.9") == str(exit_.host.ipv4), "by the exit again", 20
+    )
+    laptop.host.run("wgpy", "set", "--exit-node", "none")
+    assert source_seen_by(server, laptop, "203.0.113.9") == str(laptop.host.ipv4)
+    laptop.host.run("wgpy", "down")
+    exit_.host.run("wgpy", "down")
+    assert footprint(laptop.host) == before
+    assert footprint(exit_.host) == exit_before
+
+
+# --- beside others --------------------------------------------------------------------------------
+
+DOCKER = """
+table ip filter {
+  chain DOCKER-USER { }
+  chain FORWARD { type filter hook forward priority 0; policy drop; jump DOCKER-USER; }
+}
+"""
+
+
+def test_a_firewall_that_drops_what_it_does_not_know_gets_one_rule_with_consent(lab: Lab, mesh: Mesh) -> None:
+    lan = Lan(lab, "lan")
+    lan.machine("nas", 10)
+    gateway, laptop = mesh.node("gateway"), mesh.node("laptop")
+    lan.plug(gateway.host, 1)
+    gateway.host.run("nft", "-f", "-", input=DOCKER)
+    before = footprint(gateway.host)
+    for node in (gateway, laptop):
+        node.up(mesh.token())
+        node.wait_up()
+    gateway.host.run("wgpy", "set", "--advertise", "any")
+    mesh.admin("gateway", "add", "gateway", "192.168.1.0/24")
+    wait_active(mesh, 1)
+    assert "Docker (ip filter) drops what this host forwards" in problems(gateway)
+    assert "Docker (ip filter) drops" in gateway.host.run("wgpy", "doctor", check=False).stdout
+    laptop.wait_reach(gateway)
+    assert not reaches(laptop.host, "192.168.1.10", 1)
+    gateway.host.run("wgpy", "set", "--open-firewall", "on")
+    wait_reaches(laptop, "192.168.1.10")
+    assert (
+        gateway.host.run("nft", "list", "chain", "ip", "filter", "DOCKER-USER").stdout.count("comment") == 1
+    )
+    # Docker makes its chains anew.
+    gateway.host.run("nft", "-f", "-", input="table ip filter {}\ndelete table ip filter\n" + DOCKER)
+    wait_until(lambda: reaches(laptop.host, "192.168.1.10"), "the rule is back", 10)
+    gateway.host.run("wgpy", "down")
+    assert footprint(gateway.host) == before
+
+
+KUBE_PROXY = """
+table ip kube-proxy {
+  chain services {
+    ip daddr 10.96.0.10 tcp dport 80 dnat to 10.244.1.7:8080
+  }
+  chain prerouting { type nat hook prerouting priority -100; policy accept; jump services; }
+  chain output { type nat hook output priority -100; policy accept; jump services; }
+}
+"""
+
+
+def test_pods_and_services_of_a_cluster_are_reached_through_a_node_of_it(lab: Lab, mesh: Mesh) -> None:
+    node, laptop = mesh.node("worker"), mesh.node("laptop")
+    pod = lab.host("pod")
+    node.host.ip(f"link add cni0 type veth peer name eth0 netns {pod.pid}")
+    node.host.ip("link set cni0 up", "address add 10.244.1.1/24 dev cni0")
+    pod.ip("link set eth0 up", "address add 10.244.1.7/24 dev eth0", "route add default via 10.244.1.1")
+    pod.run("sh", "-c", "mkdir -p /run/www; echo pod > /run/www/name")
+    pod.start("python3", "-m", "http.server", "8080", "--directory", "/run/www", log="www")
+    # A cluster's node has a default route, by which a service's address would leave; kube-proxy catches it.
+    world(lab, mesh)
+    use_router(node, mesh)
+    node.host.run("nft", "-f", "-", input=KUBE_PROXY)
+    for each in (node, laptop):
+        each.up(mesh.token())
+        each.wait_up()
+    node.host.run("wgpy", "set", "--advertise", "10.244.0.0/16,10.96.0.0/12")
+    mesh.admin("gateway", "add", "worker", "10.244.0.0/16,10.96.0.0/12")
+    wait_active(mesh, 2)
+
+    def fetched(url: str) -> str:
+        script = f"import urllib.request as r; print(r.urlopen('{url}', timeout=2).read().decode().strip())"
+        return laptop.host.run("python", "-c", script, check=False).stdout.strip()
+
+    wait_until(lambda: fetched("http://10.244.1.7:8080/name") == "pod", "the pod answers", 20)
+    wait_until(lambda: fetched("http://10.96.0.10/name") == "pod", "the service answers", 20)

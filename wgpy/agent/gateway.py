@@ -28,13 +28,14 @@ _CLAMP: Final = "tcp flags & (syn | rst) == syn tcp option maxseg size set rt mt
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What was found on the host. `ways` is the interface by which each target leaves, None: by none.
+    """What was found on the host. `ways` are the interfaces by which each target leaves, that of its first
+    address first; none: there is no way.
 
     `links` are the names of all interfaces; `connected` what they reach directly; `by_advertisement` those
     that live by router advertisements; `force_forwarding`: this kernel forwards IPv6 per interface.
     """
 
-    ways: Mapping[Prefix, str | None] = field(default_factory=dict)
+    ways: Mapping[Prefix, tuple[str, ...]] = field(default_factory=dict)
     links: frozenset[str] = frozenset()
     connected: tuple[Prefix, ...] = ()
     by_advertisement: tuple[str, ...] = ()
@@ -44,11 +45,11 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class GatewayPlan:
-    """`forwards` are those that this host takes up, each with the interface it leaves by; `problems` why it
+    """`forwards` are those that this host takes up, each with the interfaces it leaves by; `problems` why it
     does not take up the others, by target.
     """
 
-    forwards: tuple[tuple[Forward, str], ...] = ()
+    forwards: tuple[tuple[Forward, tuple[str, ...]], ...] = ()
     problems: tuple[tuple[Prefix, str], ...] = ()
 
     @property
@@ -65,20 +66,20 @@ def plan_gateway(
     for forward in given:
         target = forward.target
         reason = None
-        way = forward.interface or facts.ways.get(target) or ""
+        ways = facts.ways.get(target, ())
         if not agreed.agrees(target):
             word = "exit" if is_default(target) else str(target)
             reason = f"this host has not agreed: wgpy set --advertise {word}"
         elif forward.interface and forward.interface not in facts.links:
             reason = f"there is no interface {forward.interface} on this host"
-        elif (found := facts.ways.get(target)) is None:
+        elif not ways:
             reason = f"this host has no {'IPv6 ' if target.version == 6 else ''}route to {target}"
-        elif forward.interface and found != forward.interface:
-            reason = f"this host reaches it by {found}, not by {forward.interface}"
-        elif way == interface:
+        elif forward.interface and forward.interface not in ways:
+            reason = f"this host reaches it by {', '.join(ways)}, not by {forward.interface}"
+        elif interface in ways:
             reason = "this host reaches it through the mesh itself"
         if reason is None:
-            taken.append((forward, way))
+            taken.append((forward, (forward.interface,) if forward.interface else ways))
         else:
             problems.append((target, reason))
     return GatewayPlan(tuple(taken), tuple(problems))
@@ -92,7 +93,7 @@ def gateway_setting(
     """
     if not plan.forwards:
         return HostSetting()
-    outs = sorted({way for _, way in plan.forwards})
+    outs = sorted({way for _, ways in plan.forwards for way in ways})
     table = _table(plan, network, facts, interface)
     guests: frozenset[GuestRule] = frozenset()
     if tag is not None:

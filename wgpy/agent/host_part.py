@@ -19,6 +19,7 @@ from wgpy.host.footprint import Footprint
 from wgpy.host.kernel import has_nft, list_nft, read_sysctl
 from wgpy.host.neighbours import ForwardGuard, forward_guards
 from wgpy.host.setting import NOTHING, HostSetting
+from wgpy.mesh.consent import is_inside
 from wgpy.mesh.forward import MAX_REASON, Forward, Offer, is_default
 from wgpy.mesh.netmap import AnyNode, Node
 from wgpy.netlink import RT_TABLE_MAIN, Netlink, NetlinkError
@@ -187,15 +188,17 @@ def look_at_ways(given: Iterable[Forward], own: str, mark: int) -> HostFacts:
     targets = [forward.target for forward in given]
     with Netlink() as netlink:
         links = {link.index: link.name for link in netlink.links()}
-        ways = {target: _way(netlink, links, target, mark) for target in targets}
-        connected = tuple(
-            dict.fromkeys(
-                address.address.network
-                for address in netlink.addresses()
-                if links.get(address.index) not in (own, "lo", None)
-                and not address.address.network.is_link_local
-            )
-        )
+        reached = [
+            (address.address.network, links[address.index])
+            for address in netlink.addresses()
+            if links.get(address.index) not in (own, "lo", None) and not address.address.network.is_link_local
+        ]
+        ways = {}
+        for target in targets:
+            inside = () if is_default(target) else (n for prefix, n in reached if is_inside(prefix, target))
+            way = _way(netlink, links, target, mark)
+            ways[target] = tuple(dict.fromkeys((*(() if way is None else (way,)), *inside)))
+        connected = tuple(dict.fromkeys(prefix for prefix, _ in reached))
     guards = tuple(forward_guards(list_nft("chains"))) if targets and has_nft() else ()
     return HostFacts(
         ways=ways,
