@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 import trio
 
 from wgpy.addresses import Endpoint, IPAddress
-from wgpy.agent import marked
 from wgpy.agent.candidates import local_endpoints
 from wgpy.agent.client import CoordinatorClient, Credentials, Trust
 from wgpy.agent.datagrams import Datagrams
@@ -102,11 +101,7 @@ class Agent:
         self.outside = OutsideView(device, datagrams, self._report_endpoints)
         """How the tunnel is seen from outside."""
         self._relays = Relays(
-            device,
-            datagrams,
-            state.keys.machine_key,
-            self._get_tickets,
-            self._relays_changed,
+            device, datagrams, state.keys.machine_key, self._get_tickets, self._relays_changed
         )
         self._paths = Paths(device, self._link, self._relays, self._rediscover)
         self.router_port = RouterPort(self._report_endpoints)
@@ -281,7 +276,9 @@ class Agent:
             tunnelled_ranges(self._clipped),
         )
         self._relays.set_relays(netmap.network.relays)
-        self._apply_to_host(netmap)
+        self._host.bring_about(state, netmap, self._device, self._link.index())
+        if self._host.has_news(state.choices, netmap.self_node):
+            self._follower.report_now()
         self._sync_names(netmap.network, self._clipped)
 
     def _sync_names(self, network: Network, clipped: ClippedMap) -> None:
@@ -295,28 +292,9 @@ class Agent:
             names, self._names_problem = NetworkNames(), str(error)
         domains = [each for each in names.domains if each.domain in state.accepted_domains]
         zone = Zone.of(
-            network.suffix,
-            clipped.grant.ranges,
-            nodes,
-            records=names.records,
-            domains=domains,
-            never=hosts,
+            network.suffix, clipped.grant.ranges, nodes, records=names.records, domains=domains, never=hosts
         )
         self._names.sync(zone, own, is_on=state.dns)
-
-    def _apply_to_host(self, netmap: Map) -> None:
-        """Gateway, exit node, and whatever of ours others took away."""
-        state, own = self.state, [address.network_address for address in self.state.addresses]
-        mark = marked.set_mark(state.choices.mark if state.choices.exit_node else 0)
-        if self._device.fwmark != mark:
-            self._device.set_fwmark(mark)
-        index, ranges = self._link.index(), netmap.network.ranges
-        try:
-            self._host.bring_about(state.choices, netmap.self_node, ranges, own, index=index)
-        except WgpyError as error:
-            logger.error("%s", error)
-        if self._host.has_news(state.choices, netmap.self_node):
-            self._follower.report_now()
 
     def _look_around(self) -> None:
         literals = [_literal(url) for url in self._client.urls]

@@ -11,9 +11,12 @@ from typing import Final
 import trio
 
 from wgpy.addresses import IPAddress, Prefix
+from wgpy.agent import marked
 from wgpy.agent.choices import LocalChoices
 from wgpy.agent.exit_node import OwnLink, exit_setting
 from wgpy.agent.gateway import GatewayPlan, HostFacts, gateway_setting, plan_gateway
+from wgpy.agent.state_file import State
+from wgpy.device import Device
 from wgpy.errors import WgpyError
 from wgpy.host.footprint import Footprint
 from wgpy.host.kernel import has_nft, list_nft, read_sysctl
@@ -21,7 +24,7 @@ from wgpy.host.neighbours import ForwardGuard, forward_guards
 from wgpy.host.setting import NOTHING, HostSetting
 from wgpy.mesh.consent import is_inside
 from wgpy.mesh.forward import MAX_REASON, Forward, Offer, is_default
-from wgpy.mesh.netmap import AnyNode, Node
+from wgpy.mesh.netmap import AnyNode, Map, Node
 from wgpy.netlink import RT_TABLE_MAIN, Netlink, NetlinkError
 from wgpy.netlink.nft_news import NftNews
 
@@ -81,18 +84,20 @@ class HostPart:
         self._notes = self._take_notes(choices)
         return _clipped(setting, choices)
 
-    def bring_about(
-        self,
-        choices: LocalChoices,
-        self_node: AnyNode | None,
-        ranges: Sequence[Prefix],
-        addresses: Iterable[IPAddress],
-        *,
-        index: int,
-    ) -> None:
-        """As `wanted`, and do it. Raises HostError when nothing could be done at all."""
-        self._setting = self.wanted(choices, self_node, ranges, addresses, index=index)
-        self.footprint.apply(self._setting)
+    def bring_about(self, state: State, netmap: Map, device: Device, index: int) -> None:
+        """As `wanted`, and do it; what nothing came of is told. Our own packets are marked before anything
+        could catch them.
+        """
+        choices, own = state.choices, [address.network_address for address in state.addresses]
+        mark = marked.set_mark(choices.mark if choices.exit_node else 0)
+        if device.fwmark != mark:
+            device.set_fwmark(mark)
+        ranges = netmap.network.ranges
+        try:
+            self._setting = self.wanted(choices, netmap.self_node, ranges, own, index=index)
+            self.footprint.apply(self._setting)
+        except WgpyError as error:
+            logger.error("%s: %s", self._name, error)
 
     def look_again(self) -> bool:
         """Somebody has changed nftables: put right what was ours → whether there was something."""
