@@ -174,6 +174,7 @@ ROUTES = tuple((endpoint.method, endpoint.path, _handler_of(endpoint)) for endpo
 
 
 PAGE_ROUTES = (
+    ("GET", "/static/{version}/{name}", pages.static),
     ("GET", "/static/{name}", pages.static),
     ("GET", "/api", Reference(ENDPOINTS).page),
     *(("GET", path, pages.page) for path in pages.PATHS),

@@ -1,6 +1,7 @@
 """Serving the page: each of its addresses gives the same document, whose modules look at the address.
 
-The files are read once, and sent with a policy under which a browser runs nothing else.
+The files are read once, and sent with a policy under which a browser runs nothing else. The document names
+them below a version, which is a hash of them all: what a browser has of one it need not ask for again.
 """
 
 from __future__ import annotations
@@ -72,10 +73,27 @@ def _read_files() -> dict[str, StaticFile]:
 
 
 _files: Final = _read_files()
+VERSION: Final = hashlib.sha256("".join(sorted(file.etag for file in _files.values())).encode()).hexdigest()[
+    :16
+]
+FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 
-def _send(request: Request, file: StaticFile) -> Response:
-    headers = HEADERS | {"etag": file.etag, "vary": "accept-encoding"}
+def _document() -> StaticFile:
+    """With the files of this version, all of which are asked for at once."""
+    modules = sorted(name for name in _files if name.endswith(".js"))
+    preload = "\n  ".join(f'<link rel="modulepreload" href="/static/{name}">' for name in modules)
+    text = _files["index.html"].content.decode().replace("</head>", f"  {preload}\n</head>")
+    content = text.replace('"/static/', f'"/static/{VERSION}/').encode()
+    etag = f'"{hashlib.sha256(content).hexdigest()[:24]}"'
+    return StaticFile(content, gzip.compress(content, mtime=0), _TYPES["html"], etag)
+
+
+_page: Final = _document()
+
+
+def _send(request: Request, file: StaticFile, cache: str = HEADERS["cache-control"]) -> Response:
+    headers = HEADERS | {"etag": file.etag, "vary": "accept-encoding", "cache-control": cache}
     if request.headers.get("if-none-match") == file.etag:
         return Response(None, 304, headers)
     if "gzip" in request.headers.get("accept-encoding", ""):
@@ -85,12 +103,15 @@ def _send(request: Request, file: StaticFile) -> Response:
 
 async def page(request: Request) -> Response:
     """The document."""
-    return _send(request, _files["index.html"])
+    return _send(request, _page)
 
 
 async def static(request: Request) -> Response:
-    """One of the page's files."""
+    """One of the page's files. Of another version, which a document of another process may name, it is ours
+    for the moment.
+    """
     file = _files.get(request.path_params["name"])
     if file is None:
         raise HTTPException(404)
-    return _send(request, file)
+    is_ours = request.path_params.get("version") == VERSION
+    return _send(request, file, FOR_EVER if is_ours else HEADERS["cache-control"])

@@ -280,7 +280,7 @@ async def running_service(
         SessionKeys(SESSION_KEY),
         random.Random(11),
         lambda: rows.now,
-        limit or RateLimit(1e6, 1e6, 1e6, 1e6),
+        limit=limit or RateLimit(1e6, 1e6, 1e6, 1e6),
     )
     app = build_app(context)
     async with app.router.lifespan_context(app):

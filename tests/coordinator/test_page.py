@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import re
 
 import trio
 
-from coordinator.web.pages import PATHS, POLICY
+from coordinator.web.pages import FOR_EVER, PATHS, POLICY, VERSION
 from tests.coordinator.asgi import running_service
 from tests.coordinator.rows import Rows
 
@@ -46,6 +47,20 @@ async def test_a_file_that_the_browser_has_is_not_sent_again(sqlite_rows: Rows) 
         assert gzip.decompress(packed.body) == first.body
         assert (await service.request("GET", "/static/none.js")).code == "not_found"
         assert (await service.request("GET", "/static/..%2fpages.py")).code == "not_found"
+
+
+async def test_a_browser_asks_once_for_the_files_of_a_version_and_again_for_others(sqlite_rows: Rows) -> None:
+    async with running_service(sqlite_rows) as service:
+        document = (await service.request("GET", "/")).body.decode()
+        names = re.findall(r'"(/static/[^"]+)"', document)
+        assert len(names) > 25
+        for name in names:
+            assert f"/static/{VERSION}/" in name
+            answer = await service.request("GET", name)
+            assert (answer.status, answer.headers["cache-control"]) == (200, FOR_EVER), name
+        older = await service.request("GET", f"/static/{'0' * 16}/main.js")
+        assert (older.status, older.headers["cache-control"]) == (200, "no-cache")
+        assert (await service.request("GET", f"/static/{VERSION}/none.js")).code == "not_found"
 
 
 async def test_who_looks_at_a_network_hears_of_each_change_and_of_its_end(sqlite_rows: Rows) -> None:

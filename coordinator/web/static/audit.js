@@ -35,7 +35,7 @@ export async function auditPage() {
   const about = h("select", { "aria-label": "About what", onchange: () => load(true) }, options(ABOUT));
   const since = h("select", { "aria-label": "Since when", onchange: () => load(true) }, options(SINCE));
   const exports = [["csv", "as CSV"], ["ndjson", "as JSON lines"]].map(([form, text]) => [form, h("a", { class: "button", download: `audit.${form}` }, `Export ${text}`)]);
-  let next = null;
+  let next = null, asked = 0;
 
   function wanted() {
     return new URLSearchParams({ ...(search.value ? { text: search.value } : {}), ...(about.value ? { action: about.value } : {}),
@@ -47,7 +47,9 @@ export async function auditPage() {
     for (const [form, link] of exports) link.href = `/v1/admin/audit/export?${new URLSearchParams([["format", form], ...query])}`;
     query.set("limit", PAGE);
     if (!anew && next) query.set("after", next);
+    const mine = (asked += 1);
     const { value } = await request("GET", `/v1/admin/audit?${query}`);
+    if (mine !== asked) return; // something else was asked for meanwhile
     const entries = value.entries.map(entry);
     if (anew) replace(found, entries.length ? entries : h("div", { class: "card empty" }, h("p", null, search.value || about.value || since.value ? "Nothing matches." : "Nothing has been changed yet.")));
     else found.append(...entries);

@@ -55,7 +55,7 @@ async function bar(path) {
   const active = /^\/(networks|join)\//.test(path) ? "/" : path;
   const shown = LINKS.filter(([href]) => me?.is_admin || href === "/" || href === "/settings");
   replace(document.getElementById("bar"), h("div", { class: "bar" },
-    h("a", { class: "brand", href: "/" }, h("img", { src: "/static/icon.svg", alt: "" }), "wgpy"),
+    h("a", { class: "brand", href: "/" }, h("img", { src: new URL("icon.svg", import.meta.url).pathname, alt: "" }), "wgpy"),
     me ? h("nav", { "aria-label": "Main" }, h("ul", null, shown.map(([href, text]) =>
       h("li", null, h("a", { href, "aria-current": href === active ? "page" : null }, text))))) : null,
     h("div", { class: "end" }, scheme(),
