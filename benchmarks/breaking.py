@@ -39,7 +39,7 @@ def main(words: tuple[str, ...], patience: float, write: bool) -> None:
         raise click.UsageError(f"no event has {' or '.join(words)} in its name: {', '.join(BREAKS)}")
     healings = []
     with Lab("breaking") as lab:
-        ground = MeetingGround(lab)
+        ground = MeetingGround(lab, relays=2)
         for number, broken in enumerate(wanted, 1):
             try:
                 healing = heal(ground, broken, patience)

@@ -45,6 +45,12 @@ class Scene:
     def kill_coordinator(self) -> None:
         self.ground.mesh.serving.kill()
 
+    def kill_relay(self) -> None:
+        """The one by which the first node sends."""
+        peer = self.nodes[0].peer(self.nodes[1])
+        assert peer is not None
+        self.ground.relays[peer["endpoint"].removeprefix("relay ")].kill()
+
 
 @dataclass(frozen=True, slots=True)
 class Break:
@@ -77,6 +83,11 @@ def _restart(scene: Scene) -> None:
     assert agent is not None
     agent.kill()
     scene.nodes[0].up()
+
+
+def _both_move_and_kill(scene: Scene) -> None:
+    scene.kill_coordinator()
+    _both_move(scene)
 
 
 def _reboot_and_kill(scene: Scene) -> None:
@@ -138,6 +149,18 @@ BREAKS: Final = {
         ),
         Break("the coordinator is killed", _PAIR, lambda s: s.kill_coordinator()),
         Break("a router forgets its mappings, without a coordinator", _PAIR, _reboot_and_kill),
+        Break(
+            "both ends get other addresses, without a coordinator",
+            _HOSTS,
+            _both_move_and_kill,
+            after="relayed",  # nobody is there to tell them of each other
+        ),
+        Break(
+            "the relay in use is killed",
+            (Nat.SYMMETRIC, Nat.SYMMETRIC),
+            lambda s: s.kill_relay(),
+            expected="relayed",
+        ),
         Break("an agent is killed and started again", _PAIR, _restart),
     )
 }
@@ -174,6 +197,9 @@ def heal(ground: MeetingGround, broken: Break, patience: float = 60.0) -> Healin
             finally:
                 if ground.mesh.serving.returncode is not None:
                     ground.mesh.serve()
+                for name, relay in ground.relays.items():
+                    if relay.returncode is not None:
+                        ground.start_relay(name)
 
 
 def _join(one: Host, other: Host) -> None:

@@ -114,13 +114,30 @@ class WideInternet(Internet):
 
 
 class MeetingGround:
-    """A coordinator, and a network of its own for each pair."""
+    """A coordinator, and a network of its own for each pair. `relays`: so many, each on a host of its own,
+    and none beside the coordinator; by default it is the other way round.
+    """
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, *, relays: int = 0) -> None:
         self._lab = lab
         self.internet = WideInternet(lab)
-        self.mesh = Mesh(self.internet, "ground", is_public=True)
+        self.mesh = Mesh(self.internet, "ground", is_public=True, has_relay=not relays)
         self._count = 0
+        self.relays: dict[str, Process] = {}
+        for number in range(1, relays + 1):
+            self._make_relay(f"relay{number}")
+
+    def _make_relay(self, name: str) -> None:
+        host = self.internet.host(name)
+        key = self.mesh.admin("relay", "create", name, "--endpoint", f"{host.ipv4}:3478").strip()
+        host.run("sh", "-c", "umask 077; cat > /run/relay.key", input=key)
+        self.start_relay(name)
+
+    def start_relay(self, name: str) -> None:
+        """Start it, or start it again."""
+        log = f"relay-{time.monotonic_ns()}"
+        self.relays[name] = self._lab.hosts[name].start("wgpy", "relay", "serve", "/run/relay.key", log=log)
+        self.relays[name].wait_text("on UDP port 3478")
 
     @contextlib.contextmanager
     def visitors(self) -> Iterator[None]:

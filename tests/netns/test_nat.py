@@ -13,6 +13,8 @@ SOME = (
     "firewall – double NAT",
     "IPv6 only – IPv6 only",
     "one LAN behind symmetric",
+    "symmetric – symmetric",
+    "symmetric – TCP 443 only",
 )
 """Of each way to find each other one; what takes the longest."""
 
