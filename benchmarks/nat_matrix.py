@@ -40,7 +40,7 @@ def main(words: tuple[str, ...], patience: float, write: bool) -> None:
             try:
                 meeting = ground.meet(pair, patience)
             except HostFailure as error:
-                meeting = Meeting(pair.name, pair.expected, "none", None, None, str(error).splitlines()[0])
+                meeting = Meeting(pair.name, pair.expected, "none", None, None, " ".join(str(error).split()))
             meetings.append(meeting)
             print(f"{number:>3}/{len(wanted)}  {'  '.join(_row(meeting))}", file=sys.stderr)
     print(align([["pair", "expected", "found", "first ping, s", "best path, s", ""], *map(_row, meetings)]))

@@ -175,8 +175,13 @@ def _watch(pair: Pair, first: Node, second: Node, patience: float) -> Meeting:
     began = time.time()
     pings = Pings(first.host, second.address("v4"))
     best_path = None
+
+    def is_proven() -> bool:
+        says = [first.peer(second) or {}, second.peer(first) or {}]
+        return all(peer.get("path") == pair.expected and "answers" in peer["reason"] for peer in says)
+
     with contextlib.suppress(HostFailure):
-        wait_until(lambda: _worse(first, second) == pair.expected, "the best path", patience)
+        wait_until(is_proven, "the best path", patience)
         best_path = time.time() - began
     with contextlib.suppress(HostFailure):
         wait_until(pings.answers, "an answer", max(0.0, began + patience - time.time()))
