@@ -93,7 +93,9 @@ def test_a_used_up_token_is_told_and_leaves_nothing(mesh: Mesh, host: Host) -> N
 def test_a_token_of_another_coordinator_or_one_deleted_is_told(mesh: Mesh, host: Host) -> None:
     token = Token.decode(mesh.token())
     foreign = dataclasses.replace(token, identity_hash=bytes(32))
-    assert "is not the coordinator that the token names" in refusal(host, "wgpy", "up", foreign.encode())
+    assert "is not the coordinator that was named to this host" in refusal(
+        host, "wgpy", "up", foreign.encode()
+    )
     unknown = dataclasses.replace(token, secret=BearerSecret(bytes(32)))
     assert "this token is unknown" in refusal(host, "wgpy", "up", unknown.encode())
     assert left_behind(host) == []
