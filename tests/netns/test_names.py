@@ -152,6 +152,16 @@ def test_a_domain_is_asked_of_its_own_servers_where_this_host_accepted_it(
     wait_until(lambda: look_up(host, "git.corp.example") == [], "the domain is forgotten")
 
 
+def test_names_are_switched_off_and_on_while_the_node_runs(world: World, pair: tuple[Node, Node]) -> None:
+    host = pair[0].host
+    host.run("wgpy", "set", "--dns", "off")
+    wait_until(lambda: resolv_conf(host) == world.resolv_conf(world.server), "the file is as it was")
+    assert look_up(host, "node2.home.internal") == []
+    host.run("wgpy", "set", "--dns", "on")
+    wait_until(lambda: leads_to_us(host), "names are on again")
+    assert look_up(host, "node2.home.internal")
+
+
 def test_the_names_stay_while_the_coordinator_is_away(world: World, pair: tuple[Node, Node]) -> None:
     world.mesh.serving.kill()
     assert look_up(pair[0].host, "node2.home.internal")

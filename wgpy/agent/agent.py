@@ -290,11 +290,11 @@ class Agent:
             names = network.names
         except MalformedMessage as error:
             names, self._names_problem = NetworkNames(), str(error)
-        domains = [each for each in names.domains if each.domain in state.accepted_domains]
+        domains = [each for each in names.domains if each.domain in state.choices.accepted_domains]
         zone = Zone.of(
             network.suffix, clipped.grant.ranges, nodes, records=names.records, domains=domains, never=hosts
         )
-        self._names.sync(zone, own, is_on=state.dns)
+        self._names.sync(zone, own, is_on=state.choices.dns)
 
     def _look_around(self) -> None:
         literals = [_literal(url) for url in self._client.urls]

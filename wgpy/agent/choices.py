@@ -11,6 +11,7 @@ from wgpy.agent.advertise import Advertise
 from wgpy.errors import ConfigError
 from wgpy.mesh.consent import Choices
 from wgpy.mesh.encoding import Fields, JsonObject
+from wgpy.mesh.names import MAX_DOMAINS, parse_domain
 
 DEFAULT_MARK: Final = 0x1377
 """Of our own packets while there is an exit node, and the routing table for all others. It has none of the
@@ -24,7 +25,8 @@ _NAME_LIMIT: Final = 64
 class LocalChoices:
     """`exit_node`: name or id, "" for none; `keeps_lan`: with one, what the host reaches directly stays
     outside; `kill_switch`: nothing leaves past it, not even after a crash. `routes` and `firewall` off: the
-    host's own affair. `opens_firewall`: one rule of ours may go into other people's chains.
+    host's own affair. `opens_firewall`: one rule of ours may go into other people's chains. `dns`: the
+    network's names are answered here, and of domains elsewhere the `accepted_domains`.
     """
 
     accepted: tuple[Prefix, ...] = ()
@@ -38,6 +40,8 @@ class LocalChoices:
     routes: bool = True
     firewall: bool = True
     opens_firewall: bool = False
+    dns: bool = False
+    accepted_domains: tuple[str, ...] = ()
 
     @property
     def consent(self) -> Choices:
@@ -57,6 +61,8 @@ class LocalChoices:
             "routes": self.routes,
             "firewall": self.firewall,
             "opens_firewall": self.opens_firewall,
+            "dns": self.dns,
+            "accepted_domains": list(self.accepted_domains),
         }
 
     @classmethod
@@ -76,20 +82,22 @@ class LocalChoices:
             routes=fields.boolean("routes"),
             firewall=fields.boolean("firewall"),
             opens_firewall=fields.boolean("opens_firewall"),
+            dns=fields.boolean("dns"),
+            accepted_domains=fields.texts("accepted_domains", MAX_DOMAINS),
         )
 
     def changed(self, changes: JsonObject) -> Self:
         """With what `wgpy set` or `wgpy up` was told: any of the fields above in their JSON form, where
-        `accept` and `refuse` are ranges *more*. Raises ConfigError.
+        `accept` and `refuse` are ranges *more*, `accept_domain` domains. Raises ConfigError.
         """
-        unknown = changes.keys() - {*self.to_json(), "accept", "refuse"}
+        more = ("accept", "refuse", "accept_domain")
+        unknown = changes.keys() - {*self.to_json(), *more}
         if unknown:
             raise ConfigError(f"no such choice: {', '.join(sorted(unknown))}")
         accept = _prefixes(changes.get("accept", ()))
         refuse = _prefixes(changes.get("refuse", ()))
-        plain: dict[str, Any] = {
-            name: value for name, value in changes.items() if name not in ("accept", "refuse")
-        }
+        domains: Any = changes.get("accept_domain", ())
+        plain: dict[str, Any] = {name: value for name, value in changes.items() if name not in more}
         if (advertise := plain.pop("advertise", None)) is not None:
             plain["advertise"] = Advertise.parse(str(advertise))
         if plain.get("exit_node") == "none":
@@ -101,6 +109,7 @@ class LocalChoices:
             result,
             accepted=_unique(p for p in (*self.accepted, *accept) if p not in refuse),
             refused=_unique(p for p in (*self.refused, *refuse) if p not in accept),
+            accepted_domains=tuple(dict.fromkeys((*self.accepted_domains, *map(parse_domain, domains)))),
         )
 
 

@@ -140,8 +140,6 @@ def with_choices(state: State, options: UpOptions) -> State:
         port_chosen=state.port_chosen if options.listen_port is None else options.listen_port != 0,
         endpoints=tuple(map(str, options.endpoints)) or state.endpoints,
         choices=state.choices.changed(dict(options.choices)),
-        dns=state.dns if options.dns is None else options.dns,
-        accepted_domains=tuple(dict.fromkeys((*state.accepted_domains, *options.accept_domains))),
     )
 
 

@@ -17,7 +17,6 @@ from wgpy.mesh.encoding import (
     encode_b64u,
     encode_json,
 )
-from wgpy.mesh.names import MAX_DOMAINS, parse_domain
 from wgpy.mesh.signing import HASH_SIZE
 from wgpy.mesh.token import Token
 
@@ -45,8 +44,6 @@ class UpOptions:
     choices: Mapping[str, object] = field(default_factory=dict, hash=False)
     """What is to be other than it was (choices.py)."""
     dry_run: bool = False
-    dns: bool | None = None
-    accept_domains: tuple[str, ...] = ()
     detach: bool = False
     verbose: bool = False
 
@@ -63,8 +60,6 @@ class UpOptions:
             "endpoints": [str(endpoint) for endpoint in self.endpoints],
             "choices": dict(self.choices),
             "dry_run": self.dry_run,
-            "dns": self.dns,
-            "accept_domains": list(self.accept_domains),
             "detach": self.detach,
             "verbose": self.verbose,
         }
@@ -90,8 +85,6 @@ class UpOptions:
             endpoints=fields.endpoints("endpoints"),
             choices=fields.fields("choices").extra(frozenset()),
             dry_run=fields.boolean("dry_run"),
-            dns=None if fields.is_null("dns") else fields.boolean("dns"),
-            accept_domains=tuple(map(parse_domain, fields.texts("accept_domains", MAX_DOMAINS))),
             detach=fields.boolean("detach"),
             verbose=fields.boolean("verbose"),
         )

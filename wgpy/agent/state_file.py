@@ -22,7 +22,6 @@ from wgpy.keys import KEY_SIZE, PrivateKey
 from wgpy.mesh.delta import HeldMap
 from wgpy.mesh.encoding import Fields, JsonObject, MalformedMessage, decode_json, encode_b64u, encode_json
 from wgpy.mesh.keyless import NONCE_SIZE
-from wgpy.mesh.names import MAX_DOMAINS
 from wgpy.mesh.netmap import Map, Network
 from wgpy.mesh.relay_ticket import Ticket
 from wgpy.mesh.relays import RelayTickets
@@ -61,9 +60,9 @@ class State:
     """A membership. Values: a change is `dataclasses.replace`, then `save_state`.
 
     `name` is the file's, `token_id` that of the token that it came from. `interface`, `listen_port` (0: never
-    bound), `endpoints`, `choices`, `dns` (answer names here) and `accepted_domains` are this host's own, the
-    port only with `port_chosen`; `boot` counts starts; `timestamp` is above every TAI64N sent; `seen` is
-    where peers were last, by node id; `tickets` let us use relays.
+    bound), `endpoints` and `choices` are this host's own, the port only with `port_chosen`; `boot` counts
+    starts; `timestamp` is above every TAI64N sent; `seen` is where peers were last, by node id; `tickets` let
+    us use relays.
     """
 
     name: str
@@ -79,8 +78,6 @@ class State:
     interface: str
     identity: IdentityPublicKey | None = None
     choices: LocalChoices = field(default_factory=LocalChoices)
-    dns: bool = False
-    accepted_domains: tuple[str, ...] = ()
     listen_port: int = 0
     port_chosen: bool = False
     endpoints: tuple[str, ...] = ()
@@ -112,8 +109,6 @@ class State:
             "addresses": [str(address) for address in self.addresses],
             "interface": self.interface,
             "choices": self.choices.to_json(),
-            "dns": self.dns,
-            "accepted_domains": list(self.accepted_domains),
             "listen_port": self.listen_port,
             "port_chosen": self.port_chosen,
             "endpoints": list(self.endpoints),
@@ -154,8 +149,6 @@ class State:
             addresses=fields.prefixes("addresses", hosts=True),
             interface=fields.text("interface", 15),
             choices=_read_choices(fields),
-            dns=not fields.is_null("dns") and fields.boolean("dns"),
-            accepted_domains=_read_domains(fields),
             listen_port=fields.integer("listen_port", 0, 65535),
             port_chosen=not fields.is_null("port_chosen") and fields.boolean("port_chosen"),
             endpoints=tuple(str(endpoint) for endpoint in fields.endpoints("endpoints")),
@@ -166,10 +159,6 @@ class State:
             seen=_read_seen(fields),
             tickets=() if fields.is_null("tickets") else RelayTickets.from_json(value).tickets,
         )
-
-
-def _read_domains(fields: Fields) -> tuple[str, ...]:
-    return () if fields.is_null("accepted_domains") else fields.texts("accepted_domains", MAX_DOMAINS)
 
 
 def _read_choices(fields: Fields) -> LocalChoices:

@@ -18,6 +18,7 @@ _SWITCHES: Final = {
     "open_firewall": "opens_firewall",
     "routes": "routes",
     "firewall": "firewall",
+    "dns": "dns",
 }
 """Options that are on or off, and the choices that they are."""
 
@@ -53,6 +54,18 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--mark", type=int, help="The mark and routing table for exit nodes. Default: 4983, which is 0x1377."
+    ),
+    click.option(
+        "--dns",
+        type=_ON_OFF,
+        help="Answer the network's names on this host (NODE.NETWORK.internal), or leave its DNS alone. "
+        "Default: off.",
+    ),
+    click.option(
+        "--accept-domain",
+        metavar="DOMAIN",
+        multiple=True,
+        help="With --dns on: let the network say which name servers know a domain. May be repeated.",
     ),
     click.option(
         "--open-firewall",

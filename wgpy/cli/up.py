@@ -18,7 +18,6 @@ from wgpy.cli.conf import down_file, has_tunnel, up_file
 from wgpy.cli.engine_options import engine_options
 from wgpy.errors import ConfigError
 from wgpy.mesh.encoding import decode_b64u, is_coordinator_url, is_label
-from wgpy.mesh.names import parse_domain
 from wgpy.mesh.signing import HASH_SIZE
 from wgpy.mesh.token import PREFIX, Token
 
@@ -45,19 +44,6 @@ _PORT: Final = click.IntRange(0, 65535)
     help="Where others reach this host, if a port is forwarded to it. May be repeated.",
 )
 @choice_options
-@click.option(
-    "--dns",
-    type=click.Choice(["on", "off"]),
-    help="Answer the network's names on this host (NODE.NETWORK.internal), or leave its DNS alone. "
-    "Default: as last time, at first off.",
-)
-@click.option(
-    "--accept-domain",
-    "accept_domains",
-    metavar="DOMAIN",
-    multiple=True,
-    help="With --dns on: let the network say which name servers know a domain. May be repeated.",
-)
 @click.option("--no-routes", is_flag=True, help="Set no routes: that is seen to elsewhere.")
 @click.option("--no-firewall", is_flag=True, help="Touch neither nftables nor forwarding.")
 @click.option("--dry-run", is_flag=True, help="Show what would be changed on this host, and change nothing.")
@@ -74,8 +60,6 @@ def up(
     interface: str | None,
     listen_port: int | None,
     endpoints: tuple[str, ...],
-    dns: str | None,
-    accept_domains: tuple[str, ...],
     dry_run: bool,
     detach: bool,
     **choices: object,
@@ -108,8 +92,6 @@ def up(
         endpoints=tuple(map(Endpoint.parse, endpoints)),
         choices=read_choices(choices),
         dry_run=dry_run,
-        dns=None if dns is None else dns == "on",
-        accept_domains=tuple(map(parse_domain, accept_domains)),
         detach=detach,
         verbose=verbose,
     )
