@@ -22,6 +22,8 @@ def report(*peers: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": "home", "node": "alice", "interface": "wg-home", "listen_port": 51820, "problems": [],
         "relays": [],
+        "forwards": [],
+        "exit_node": "",
         "addresses": ["10.1.0.1"], "coordinator": coordinator, "peers": list(peers),
     }  # fmt: skip
 
