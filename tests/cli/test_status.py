@@ -12,7 +12,7 @@ def peer(name: str, **changes: Any) -> dict[str, Any]:
     facts = {
         "name": name, "addresses": ["10.1.0.2", "fd00::2"], "path": "direct", "reason": "", "rtt_ms": 34.12,
         "endpoint": "192.0.2.7:51820", "latest_handshake": int(time.time()) - 30, "rx_bytes": 2048,
-        "tx_bytes": 0, "refused": [],
+        "tx_bytes": 0, "refused": [], "ranges": [],
     }  # fmt: skip
     return facts | changes
 
@@ -21,9 +21,7 @@ def report(*peers: dict[str, Any]) -> dict[str, Any]:
     coordinator = {"state": "connected", "reason": "", "url": "https://c", "since": int(time.time())}
     return {
         "name": "home", "node": "alice", "interface": "wg-home", "listen_port": 51820, "problems": [],
-        "relays": [],
-        "forwards": [],
-        "exit_node": "",
+        "relays": [], "forwards": [], "exit_node": "",
         "addresses": ["10.1.0.1"], "coordinator": coordinator, "peers": list(peers),
     }  # fmt: skip
 
