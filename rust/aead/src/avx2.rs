@@ -4,7 +4,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use crate::chacha::{BLOCK_SIZE, Lanes, Words, keystream};
+use crate::chacha::{BLOCK_SIZE, Lanes, Words, keystreams};
 use crate::poly::LaneSet;
 use crate::poly26::Wide;
 
@@ -37,6 +37,8 @@ unsafe fn shuffle(words: __m256i, octets: &Octets) -> __m256i {
 }
 
 impl Words for __m256i {
+    const WIDTH: usize = WIDTH;
+
     #[inline(always)]
     unsafe fn splat(word: u32) -> Self {
         _mm256_set1_epi32(word as i32)
@@ -78,7 +80,7 @@ impl Words for __m256i {
 #[target_feature(enable = "avx2")]
 pub(crate) unsafe fn xor_lanes(key: &[u32; 8], lanes: &Lanes) {
     for first in (0..lanes.count).step_by(WIDTH) {
-        let x = keystream::<__m256i>(key, lanes, first);
+        let [x] = keystreams::<__m256i, 1>(key, lanes, first);
         // Within 128 bits first: half q of what `transpose_words` gives at j has four words of lane 4q+j.
         let left =
             halves(transpose_words([x[0], x[1], x[2], x[3]]), transpose_words([x[4], x[5], x[6], x[7]]));

@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::chacha::{BLOCK_SIZE, Lanes, Words, keystream};
+use crate::chacha::{BLOCK_SIZE, Lanes, Words, keystreams};
 use crate::poly::LaneSet;
 use crate::poly26::Wide;
 
@@ -12,6 +12,8 @@ use crate::poly26::Wide;
 const WIDTH: usize = 16;
 
 impl Words for __m512i {
+    const WIDTH: usize = WIDTH;
+
     #[inline(always)]
     unsafe fn splat(word: u32) -> Self {
         _mm512_set1_epi32(word as i32)
@@ -52,19 +54,33 @@ impl Words for __m512i {
 /// The CPU has AVX-512 F and BW; each lane's text is as long as it says, and no two overlap.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(crate) unsafe fn xor_lanes(key: &[u32; 8], lanes: &Lanes) {
-    for first in (0..lanes.count).step_by(WIDTH) {
-        let x = keystream::<__m512i>(key, lanes, first);
-        // Row j of each has in quarter q four words of lane 4q+j.
-        let words_0 = transpose_words([x[0], x[1], x[2], x[3]]);
-        let words_4 = transpose_words([x[4], x[5], x[6], x[7]]);
-        let words_8 = transpose_words([x[8], x[9], x[10], x[11]]);
-        let words_12 = transpose_words([x[12], x[13], x[14], x[15]]);
-        for j in 0..4 {
-            let rows = quarters([words_0[j], words_4[j], words_8[j], words_12[j]]);
-            for (q, row) in rows.into_iter().enumerate() {
-                let lane = first + 4 * q + j;
-                xor_text(lanes.text[lane], usize::from(lanes.length[lane]), row);
-            }
+    let mut first = 0;
+    // Two groups at a time fill the vector units where one would wait for each result.
+    while lanes.count > first + WIDTH {
+        let [one, other] = keystreams::<__m512i, 2>(key, lanes, first);
+        xor_texts(lanes, first, one);
+        xor_texts(lanes, first + WIDTH, other);
+        first += 2 * WIDTH;
+    }
+    if lanes.count > first {
+        let [x] = keystreams::<__m512i, 1>(key, lanes, first);
+        xor_texts(lanes, first, x);
+    }
+}
+
+/// XOR the texts of sixteen lanes.
+#[inline(always)]
+unsafe fn xor_texts(lanes: &Lanes, first: usize, x: [__m512i; 16]) {
+    // Row j of each has in quarter q four words of lane 4q+j.
+    let words_0 = transpose_words([x[0], x[1], x[2], x[3]]);
+    let words_4 = transpose_words([x[4], x[5], x[6], x[7]]);
+    let words_8 = transpose_words([x[8], x[9], x[10], x[11]]);
+    let words_12 = transpose_words([x[12], x[13], x[14], x[15]]);
+    for j in 0..4 {
+        let rows = quarters([words_0[j], words_4[j], words_8[j], words_12[j]]);
+        for (q, row) in rows.into_iter().enumerate() {
+            let lane = first + 4 * q + j;
+            xor_text(lanes.text[lane], usize::from(lanes.length[lane]), row);
         }
     }
 }

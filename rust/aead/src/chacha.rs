@@ -102,6 +102,8 @@ impl Lanes {
 
 /// A vector of 32-bit words.
 pub(crate) trait Words: Copy {
+    /// How many.
+    const WIDTH: usize;
     /// # Safety
     /// The CPU has the instructions of the implementation; so for all functions here.
     unsafe fn splat(word: u32) -> Self;
@@ -114,15 +116,41 @@ pub(crate) trait Words: Copy {
     unsafe fn rotate_left_7(self) -> Self;
 }
 
-/// The sixteen words of as many blocks as a vector has lanes, beginning with `first` of `lanes`.
+/// The sixteen words of N times as many blocks as a vector has lanes, beginning with `first` of `lanes`.
 ///
 /// # Safety
-/// The CPU has the instructions of `V`, and `first` leaves as many lanes as it has.
+/// The CPU has the instructions of `V`, and `first` leaves as many lanes as they have.
 #[inline(always)]
-pub(crate) unsafe fn keystream<V: Words>(key: &[u32; 8], lanes: &Lanes, first: usize) -> [V; 16] {
+pub(crate) unsafe fn keystreams<V: Words, const N: usize>(
+    key: &[u32; 8],
+    lanes: &Lanes,
+    first: usize,
+) -> [[V; 16]; N] {
     // SAFETY: as this function's.
     unsafe {
-        let start = [
+        let mut x = [[V::splat(0); 16]; N];
+        for (g, x) in x.iter_mut().enumerate() {
+            *x = start(key, lanes, first + g * V::WIDTH);
+        }
+        for _ in 0..10 {
+            quarter_rounds(&mut x, [0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]);
+            quarter_rounds(&mut x, [0, 1, 2, 3], [5, 6, 7, 4], [10, 11, 8, 9], [15, 12, 13, 14]);
+        }
+        for (g, x) in x.iter_mut().enumerate() {
+            for (x, start) in x.iter_mut().zip(start::<V>(key, lanes, first + g * V::WIDTH)) {
+                *x = x.add(start);
+            }
+        }
+        x
+    }
+}
+
+/// The words before the first round.
+#[inline(always)]
+unsafe fn start<V: Words>(key: &[u32; 8], lanes: &Lanes, first: usize) -> [V; 16] {
+    // SAFETY: as for `keystreams`.
+    unsafe {
+        [
             V::splat(CONSTANTS[0]),
             V::splat(CONSTANTS[1]),
             V::splat(CONSTANTS[2]),
@@ -139,23 +167,14 @@ pub(crate) unsafe fn keystream<V: Words>(key: &[u32; 8], lanes: &Lanes, first: u
             V::splat(0),
             V::load(lanes.nonce_low.as_ptr().add(first)),
             V::load(lanes.nonce_high.as_ptr().add(first)),
-        ];
-        let mut x = start;
-        for _ in 0..10 {
-            quarter_rounds(&mut x, [0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]);
-            quarter_rounds(&mut x, [0, 1, 2, 3], [5, 6, 7, 4], [10, 11, 8, 9], [15, 12, 13, 14]);
-        }
-        for (x, start) in x.iter_mut().zip(start) {
-            *x = x.add(start);
-        }
-        x
+        ]
     }
 }
 
-/// Four quarter rounds side by side: none waits for another.
+/// Four quarter rounds of N groups side by side: none waits for another.
 #[inline(always)]
-unsafe fn quarter_rounds<V: Words>(
-    x: &mut [V; 16],
+unsafe fn quarter_rounds<V: Words, const N: usize>(
+    x: &mut [[V; 16]; N],
     a: [usize; 4],
     b: [usize; 4],
     c: [usize; 4],
@@ -163,21 +182,29 @@ unsafe fn quarter_rounds<V: Words>(
 ) {
     // SAFETY: the caller has the instructions of `V`.
     unsafe {
-        for i in 0..4 {
-            x[a[i]] = x[a[i]].add(x[b[i]]);
-            x[d[i]] = x[d[i]].xor(x[a[i]]).rotate_left_16();
+        for x in &mut *x {
+            for i in 0..4 {
+                x[a[i]] = x[a[i]].add(x[b[i]]);
+                x[d[i]] = x[d[i]].xor(x[a[i]]).rotate_left_16();
+            }
         }
-        for i in 0..4 {
-            x[c[i]] = x[c[i]].add(x[d[i]]);
-            x[b[i]] = x[b[i]].xor(x[c[i]]).rotate_left_12();
+        for x in &mut *x {
+            for i in 0..4 {
+                x[c[i]] = x[c[i]].add(x[d[i]]);
+                x[b[i]] = x[b[i]].xor(x[c[i]]).rotate_left_12();
+            }
         }
-        for i in 0..4 {
-            x[a[i]] = x[a[i]].add(x[b[i]]);
-            x[d[i]] = x[d[i]].xor(x[a[i]]).rotate_left_8();
+        for x in &mut *x {
+            for i in 0..4 {
+                x[a[i]] = x[a[i]].add(x[b[i]]);
+                x[d[i]] = x[d[i]].xor(x[a[i]]).rotate_left_8();
+            }
         }
-        for i in 0..4 {
-            x[c[i]] = x[c[i]].add(x[d[i]]);
-            x[b[i]] = x[b[i]].xor(x[c[i]]).rotate_left_7();
+        for x in &mut *x {
+            for i in 0..4 {
+                x[c[i]] = x[c[i]].add(x[d[i]]);
+                x[b[i]] = x[b[i]].xor(x[c[i]]).rotate_left_7();
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::arch::aarch64::*;
 
-use crate::chacha::{BLOCK_SIZE, Lanes, Words, keystream};
+use crate::chacha::{BLOCK_SIZE, Lanes, Words, keystreams};
 use crate::poly::LaneSet;
 use crate::poly26::Wide;
 
@@ -14,6 +14,8 @@ const WIDTH: usize = 4;
 const ROTATE_8: [u8; 16] = [3, 0, 1, 2, 7, 4, 5, 6, 11, 8, 9, 10, 15, 12, 13, 14];
 
 impl Words for uint32x4_t {
+    const WIDTH: usize = WIDTH;
+
     #[inline(always)]
     unsafe fn splat(word: u32) -> Self {
         vdupq_n_u32(word)
@@ -55,7 +57,7 @@ impl Words for uint32x4_t {
 #[target_feature(enable = "neon")]
 pub(crate) unsafe fn xor_lanes(key: &[u32; 8], lanes: &Lanes) {
     for first in (0..lanes.count).step_by(WIDTH) {
-        let x = keystream::<uint32x4_t>(key, lanes, first);
+        let [x] = keystreams::<uint32x4_t, 1>(key, lanes, first);
         // Row j of each has four words of lane j.
         let quarters = [
             transpose_words([x[0], x[1], x[2], x[3]]),
