@@ -1,12 +1,10 @@
-//! Eight blocks of ChaCha20 in vectors of 256 bits, and four lanes of Poly1305.
+//! Eight blocks of ChaCha20 in vectors of 256 bits.
 #![allow(unsafe_op_in_unsafe_fn, reason = "each line is an instruction, and all ask the same of the CPU")]
 
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use crate::chacha::{BLOCK_SIZE, Lanes, Words, keystreams};
-use crate::poly::LaneSet;
-use crate::poly26::Wide;
+use crate::chacha::{BLOCK_SIZE, Beside, Lanes, Words, keystreams};
 
 /// Blocks that fit side by side.
 const WIDTH: usize = 8;
@@ -38,6 +36,7 @@ unsafe fn shuffle(words: __m256i, octets: &Octets) -> __m256i {
 
 impl Words for __m256i {
     const WIDTH: usize = WIDTH;
+    const HAVE_REGISTERS: bool = false;
 
     #[inline(always)]
     unsafe fn splat(word: u32) -> Self {
@@ -76,23 +75,35 @@ impl Words for __m256i {
 /// XOR all lanes' texts with their keystream.
 ///
 /// # Safety
-/// The CPU has AVX2; each lane's text is as long as it says, and no two overlap.
+/// The CPU has AVX2; each lane's text is as long as it says, and no two overlap. As for [`Beside::step`].
 #[target_feature(enable = "avx2")]
-pub(crate) unsafe fn xor_lanes(key: &[u32; 8], lanes: &Lanes) {
-    for first in (0..lanes.count).step_by(WIDTH) {
-        let [x] = keystreams::<__m256i, 1>(key, lanes, first);
-        // Within 128 bits first: half q of what `transpose_words` gives at j has four words of lane 4q+j.
-        let left =
-            halves(transpose_words([x[0], x[1], x[2], x[3]]), transpose_words([x[4], x[5], x[6], x[7]]));
-        let right = halves(
-            transpose_words([x[8], x[9], x[10], x[11]]),
-            transpose_words([x[12], x[13], x[14], x[15]]),
-        );
-        for lane in 0..WIDTH {
-            let length = usize::from(lanes.length[first + lane]);
-            xor_text(lanes.text[first + lane], length, left[lane], right[lane]);
-        }
+pub(crate) unsafe fn xor_lanes<B: Beside>(key: &[u32; 8], lanes: &Lanes, beside: &mut B) {
+    let mut first = 0;
+    // Two groups at a time fill the vector units where one would wait for each result.
+    while lanes.count > first + WIDTH {
+        let [one, other] = keystreams::<_, _, 2>(key, lanes, first, beside);
+        xor_texts(lanes, first, one, beside);
+        xor_texts(lanes, first + WIDTH, other, beside);
+        first += 2 * WIDTH;
     }
+    if lanes.count > first {
+        let [x] = keystreams::<_, _, 1>(key, lanes, first, beside);
+        xor_texts(lanes, first, x, beside);
+    }
+}
+
+/// XOR the texts of eight lanes.
+#[inline(always)]
+unsafe fn xor_texts<B: Beside>(lanes: &Lanes, first: usize, x: [__m256i; 16], beside: &mut B) {
+    // Within 128 bits first: half q of what `transpose_words` gives at j has four words of lane 4q+j.
+    let left = halves(transpose_words([x[0], x[1], x[2], x[3]]), transpose_words([x[4], x[5], x[6], x[7]]));
+    let right =
+        halves(transpose_words([x[8], x[9], x[10], x[11]]), transpose_words([x[12], x[13], x[14], x[15]]));
+    for lane in 0..WIDTH {
+        let length = usize::from(lanes.length[first + lane]);
+        xor_text(lanes.text[first + lane], length, left[lane], right[lane]);
+    }
+    beside.xored(&lanes.length[first..first + WIDTH]);
 }
 
 /// Transpose four vectors of twice four words, each half by itself.
@@ -138,74 +149,5 @@ unsafe fn xor_text(text: *mut u8, length: usize, left: __m256i, right: __m256i) 
         for (i, keystream) in keystream.iter().enumerate().take(length) {
             *text.add(i) ^= keystream;
         }
-    }
-}
-
-impl Wide for __m256i {
-    const WIDTH: usize = 4;
-    const BLOCKS: usize = 2;
-
-    #[inline(always)]
-    unsafe fn splat(value: u64) -> Self {
-        _mm256_set1_epi64x(value as i64)
-    }
-    #[inline(always)]
-    unsafe fn load(values: *const u64) -> Self {
-        _mm256_loadu_si256(values.cast())
-    }
-    #[inline(always)]
-    unsafe fn store(self, values: *mut u64) {
-        _mm256_storeu_si256(values.cast(), self);
-    }
-    #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        _mm256_add_epi64(self, other)
-    }
-    #[inline(always)]
-    unsafe fn and(self, other: Self) -> Self {
-        _mm256_and_si256(self, other)
-    }
-    #[inline(always)]
-    unsafe fn or(self, other: Self) -> Self {
-        _mm256_or_si256(self, other)
-    }
-    #[inline(always)]
-    unsafe fn multiply(self, other: Self) -> Self {
-        _mm256_mul_epu32(self, other)
-    }
-    #[inline(always)]
-    unsafe fn shift_left<const BITS: u32>(self) -> Self {
-        _mm256_sll_epi64(self, _mm_cvtsi32_si128(BITS as i32))
-    }
-    #[inline(always)]
-    unsafe fn shift_right<const BITS: u32>(self) -> Self {
-        _mm256_srl_epi64(self, _mm_cvtsi32_si128(BITS as i32))
-    }
-    #[inline(always)]
-    unsafe fn select(self, set: LaneSet, other: Self) -> Self {
-        let bits = _mm256_set_epi64x(8, 4, 2, 1);
-        let chosen = _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(i64::from(set)), bits), bits);
-        _mm256_blendv_epi8(self, other, chosen)
-    }
-    #[inline(always)]
-    unsafe fn columns(rows: *const *const u8) -> [[Self; 2]; 4] {
-        let row_0 = _mm256_loadu_si256((*rows).cast());
-        let row_1 = _mm256_loadu_si256((*rows.add(1)).cast());
-        let row_2 = _mm256_loadu_si256((*rows.add(2)).cast());
-        let row_3 = _mm256_loadu_si256((*rows.add(3)).cast());
-        // Lower and upper halves of both blocks, of two lanes each.
-        let low_01 = _mm256_unpacklo_epi64(row_0, row_1);
-        let high_01 = _mm256_unpackhi_epi64(row_0, row_1);
-        let low_23 = _mm256_unpacklo_epi64(row_2, row_3);
-        let high_23 = _mm256_unpackhi_epi64(row_2, row_3);
-        let first = [
-            _mm256_permute2x128_si256::<0x20>(low_01, low_23),
-            _mm256_permute2x128_si256::<0x20>(high_01, high_23),
-        ];
-        let second = [
-            _mm256_permute2x128_si256::<0x31>(low_01, low_23),
-            _mm256_permute2x128_si256::<0x31>(high_01, high_23),
-        ];
-        [first, second, first, second]
     }
 }

@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::chacha::{BLOCK_SIZE, Lanes, Words, keystreams};
+use crate::chacha::{BLOCK_SIZE, Beside, Lanes, Words, keystreams};
 use crate::poly::LaneSet;
 use crate::poly26::Wide;
 
@@ -13,6 +13,7 @@ const WIDTH: usize = 16;
 
 impl Words for __m512i {
     const WIDTH: usize = WIDTH;
+    const HAVE_REGISTERS: bool = true;
 
     #[inline(always)]
     unsafe fn splat(word: u32) -> Self {
@@ -51,26 +52,26 @@ impl Words for __m512i {
 /// XOR all lanes' texts with their keystream.
 ///
 /// # Safety
-/// The CPU has AVX-512 F and BW; each lane's text is as long as it says, and no two overlap.
+/// The CPU has AVX-512 F and BW; each lane's text is as long as it says, and no two overlap. As for [`Beside::step`].
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(crate) unsafe fn xor_lanes(key: &[u32; 8], lanes: &Lanes) {
+pub(crate) unsafe fn xor_lanes<B: Beside>(key: &[u32; 8], lanes: &Lanes, beside: &mut B) {
     let mut first = 0;
     // Two groups at a time fill the vector units where one would wait for each result.
     while lanes.count > first + WIDTH {
-        let [one, other] = keystreams::<__m512i, 2>(key, lanes, first);
-        xor_texts(lanes, first, one);
-        xor_texts(lanes, first + WIDTH, other);
+        let [one, other] = keystreams::<_, _, 2>(key, lanes, first, beside);
+        xor_texts(lanes, first, one, beside);
+        xor_texts(lanes, first + WIDTH, other, beside);
         first += 2 * WIDTH;
     }
     if lanes.count > first {
-        let [x] = keystreams::<__m512i, 1>(key, lanes, first);
-        xor_texts(lanes, first, x);
+        let [x] = keystreams::<_, _, 1>(key, lanes, first, beside);
+        xor_texts(lanes, first, x, beside);
     }
 }
 
 /// XOR the texts of sixteen lanes.
 #[inline(always)]
-unsafe fn xor_texts(lanes: &Lanes, first: usize, x: [__m512i; 16]) {
+unsafe fn xor_texts<B: Beside>(lanes: &Lanes, first: usize, x: [__m512i; 16], beside: &mut B) {
     // Row j of each has in quarter q four words of lane 4q+j.
     let words_0 = transpose_words([x[0], x[1], x[2], x[3]]);
     let words_4 = transpose_words([x[4], x[5], x[6], x[7]]);
@@ -83,6 +84,7 @@ unsafe fn xor_texts(lanes: &Lanes, first: usize, x: [__m512i; 16]) {
             xor_text(lanes.text[lane], usize::from(lanes.length[lane]), row);
         }
     }
+    beside.xored(&lanes.length[first..first + WIDTH]);
 }
 
 /// Transpose four vectors of four times four words, each quarter by itself.

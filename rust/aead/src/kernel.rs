@@ -1,15 +1,14 @@
 //! The kernels: which instructions seal and open, and what a machine has of them.
 
 use crate::batch::Message;
-use crate::chacha::Lanes;
-use crate::poly::Field;
+use crate::chacha::{Beside, Lanes};
 
 /// How batches are sealed and opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
     /// ring, one message at a time.
     Library,
-    /// Eight blocks in vectors of 256 bits, four hashes.
+    /// Eight blocks in vectors of 256 bits, hashes on the scalar units.
     Avx2,
     /// Sixteen blocks in vectors of 512 bits, eight hashes.
     Avx512,
@@ -19,16 +18,28 @@ pub enum Kernel {
     Neon,
 }
 
-/// What a kernel consists of.
+/// How a kernel makes keystream.
 pub(crate) trait Instructions {
-    /// The lanes of its Poly1305.
-    type Field: Field;
-
-    /// XOR the lanes' texts with their keystream.
+    /// XOR the lanes' texts with their keystream, and do meanwhile what there is to do.
     ///
     /// # Safety
-    /// The machine has the kernel. Each lane's text is as long as it says, and no two overlap.
-    unsafe fn xor_lanes(key: &[u32; 8], lanes: &Lanes);
+    /// The machine has the kernel. Each lane's text is as long as it says, and no two overlap. As for [`Beside::step`].
+    unsafe fn xor_lanes<B: Beside>(key: &[u32; 8], lanes: &Lanes, beside: &mut B);
+}
+
+/// What is hashed when, and by which units.
+pub(crate) trait Order {
+    /// Seal at most [`crate::MAX_BATCH`] messages.
+    ///
+    /// # Safety
+    /// The machine has the kernel.
+    unsafe fn seal<I: Instructions>(key: &[u32; 8], messages: &mut [Message<'_>]);
+
+    /// Open at most [`crate::MAX_BATCH`] messages. What is not authentic stays ciphertext.
+    ///
+    /// # Safety
+    /// The machine has the kernel.
+    unsafe fn open<I: Instructions>(key: &[u32; 8], messages: &mut [Message<'_>]);
 }
 
 /// Seal or open a batch.
@@ -98,9 +109,9 @@ impl Kernel {
         match self {
             Self::Library => false,
             Self::Avx512Ifma => count >= 2,
-            Self::Avx512 => count >= 4,
-            // With long messages ring's assembler, which hashes on other ports than it enciphers, comes out ahead.
-            Self::Avx2 | Self::Neon => count >= 4 && octets <= count * 1500,
+            Self::Avx512 | Self::Avx2 => count >= 4,
+            // With long messages assembler that hashes on other ports than it enciphers comes out ahead.
+            Self::Neon => count >= 4 && octets <= count * 1500,
         }
     }
 
@@ -120,38 +131,36 @@ impl Kernel {
     }
 }
 
-/// A kernel: where [`crate::batch`] is compiled with the instructions it is to use.
+/// A kernel: where an order is compiled with the instructions it is to use.
 macro_rules! kernel {
-    ($name:ident, $features:literal, $xor_lanes:path, $field:ty) => {
+    ($name:ident, $features:literal, $xor_lanes:path, $order:ty) => {
         pub(super) mod $name {
             use super::*;
 
             struct Kernel;
 
             impl Instructions for Kernel {
-                type Field = $field;
-
                 #[inline(always)]
-                unsafe fn xor_lanes(key: &[u32; 8], lanes: &Lanes) {
+                unsafe fn xor_lanes<B: Beside>(key: &[u32; 8], lanes: &Lanes, beside: &mut B) {
                     // SAFETY: as this function's.
-                    unsafe { $xor_lanes(key, lanes) }
+                    unsafe { $xor_lanes(key, lanes, beside) }
                 }
             }
 
             /// # Safety
-            /// As for [`batch::seal`].
+            /// As for [`Order::seal`].
             #[target_feature(enable = $features)]
             unsafe fn seal(key: &[u32; 8], messages: &mut [Message<'_>]) {
                 // SAFETY: as this function's.
-                unsafe { batch::seal::<Kernel>(key, messages) }
+                unsafe { <$order>::seal::<Kernel>(key, messages) }
             }
 
             /// # Safety
-            /// As for [`batch::open`].
+            /// As for [`Order::open`].
             #[target_feature(enable = $features)]
             unsafe fn open(key: &[u32; 8], messages: &mut [Message<'_>]) {
                 // SAFETY: as this function's.
-                unsafe { batch::open::<Kernel>(key, messages) }
+                unsafe { <$order>::open::<Kernel>(key, messages) }
             }
 
             pub(in super::super) static FUNCTIONS: Functions = Functions { seal, open };
@@ -161,34 +170,39 @@ macro_rules! kernel {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::__m256i;
     #[cfg(avx512_intrinsics)]
     use std::arch::x86_64::__m512i;
 
-    use super::{Functions, Instructions};
+    use super::{Functions, Instructions, Order};
     use crate::avx2;
-    use crate::batch::{self, Message};
-    use crate::chacha::Lanes;
-    use crate::poly26::Hash;
+    use crate::batch::Message;
+    use crate::beside::HashesBeside;
+    use crate::chacha::{Beside, Lanes};
     #[cfg(avx512_intrinsics)]
-    use crate::{avx512, ifma};
+    use crate::{avx512, ifma, in_lanes::HashesInLanes, poly26};
 
-    kernel!(with_avx2, "avx2", avx2::xor_lanes, Hash<__m256i>);
+    kernel!(with_avx2, "avx2", avx2::xor_lanes, HashesBeside);
     #[cfg(avx512_intrinsics)]
-    kernel!(with_avx512, "avx512f,avx512bw", avx512::xor_lanes, Hash<__m512i>);
+    kernel!(with_avx512, "avx512f,avx512bw", avx512::xor_lanes, HashesInLanes<poly26::Hash<__m512i>>);
     #[cfg(avx512_intrinsics)]
-    kernel!(with_ifma, "avx512f,avx512bw,avx512ifma,avx512vbmi2", avx512::xor_lanes, ifma::Hash);
+    kernel!(
+        with_ifma,
+        "avx512f,avx512bw,avx512ifma,avx512vbmi2",
+        avx512::xor_lanes,
+        HashesInLanes<ifma::Hash>
+    );
 }
 
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod arm {
     use std::arch::aarch64::uint64x2_t;
 
-    use super::{Functions, Instructions};
-    use crate::batch::{self, Message};
-    use crate::chacha::Lanes;
+    use super::{Functions, Instructions, Order};
+    use crate::batch::Message;
+    use crate::chacha::{Beside, Lanes};
+    use crate::in_lanes::HashesInLanes;
     use crate::neon;
     use crate::poly26::Hash;
 
-    kernel!(with_neon, "neon", neon::xor_lanes, Hash<uint64x2_t>);
+    kernel!(with_neon, "neon", neon::xor_lanes, HashesInLanes<Hash<uint64x2_t>>);
 }

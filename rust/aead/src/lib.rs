@@ -3,7 +3,8 @@
 //! The nonce is 0^32 ‖ LE64(counter). A data plane seals and opens packets by the dozen under one key. Libraries
 //! take one at a time, and at packet size most of their cost is set-up and vectors that one packet does not fill.
 //! Here the blocks of up to sixteen packets, those of their one-time keys among them, share ChaCha20's vectors
-//! ([`chacha`]), and their hashes run side by side in Poly1305's ([`poly`]).
+//! ([`chacha`]). Their hashes run side by side in Poly1305's vectors ([`in_lanes`]), or on the scalar units at the same time as
+//! ChaCha20 ([`beside`]).
 //!
 //! [`kernel`] says which instructions are used; [`library`] is ring, for all else: other machines, one packet
 //! alone, additional data.
@@ -13,16 +14,19 @@ mod avx2;
 #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
 mod avx512;
 mod batch;
+mod beside;
 mod chacha;
 mod choice;
 #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
 mod ifma;
+mod in_lanes;
 mod kernel;
 mod library;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod neon;
 mod poly;
 mod poly26;
+mod poly64;
 
 pub use batch::{MAX_BATCH, Message};
 pub use choice::{Choice, chosen};

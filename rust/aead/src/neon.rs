@@ -3,7 +3,7 @@
 
 use std::arch::aarch64::*;
 
-use crate::chacha::{BLOCK_SIZE, Lanes, Words, keystreams};
+use crate::chacha::{BLOCK_SIZE, Beside, Lanes, Words, keystreams};
 use crate::poly::LaneSet;
 use crate::poly26::Wide;
 
@@ -15,6 +15,7 @@ const ROTATE_8: [u8; 16] = [3, 0, 1, 2, 7, 4, 5, 6, 11, 8, 9, 10, 15, 12, 13, 14
 
 impl Words for uint32x4_t {
     const WIDTH: usize = WIDTH;
+    const HAVE_REGISTERS: bool = true;
 
     #[inline(always)]
     unsafe fn splat(word: u32) -> Self {
@@ -53,11 +54,11 @@ impl Words for uint32x4_t {
 /// XOR all lanes' texts with their keystream.
 ///
 /// # Safety
-/// The CPU has NEON; each lane's text is as long as it says, and no two overlap.
+/// The CPU has NEON; each lane's text is as long as it says, and no two overlap. As for [`Beside::step`].
 #[target_feature(enable = "neon")]
-pub(crate) unsafe fn xor_lanes(key: &[u32; 8], lanes: &Lanes) {
+pub(crate) unsafe fn xor_lanes<B: Beside>(key: &[u32; 8], lanes: &Lanes, beside: &mut B) {
     for first in (0..lanes.count).step_by(WIDTH) {
-        let [x] = keystreams::<uint32x4_t, 1>(key, lanes, first);
+        let [x] = keystreams::<uint32x4_t, _, 1>(key, lanes, first, beside);
         // Row j of each has four words of lane j.
         let quarters = [
             transpose_words([x[0], x[1], x[2], x[3]]),
@@ -69,6 +70,7 @@ pub(crate) unsafe fn xor_lanes(key: &[u32; 8], lanes: &Lanes) {
             let keystream = [quarters[0][lane], quarters[1][lane], quarters[2][lane], quarters[3][lane]];
             xor_text(lanes.text[first + lane], usize::from(lanes.length[first + lane]), keystream);
         }
+        beside.xored(&lanes.length[first..first + WIDTH]);
     }
 }
 
