@@ -42,8 +42,8 @@ soak:             ## the tests that take minutes, with gigabytes
 	AEAD_ROUNDS=20000 cargo test -p wgpy-aead --release --locked --quiet
 	$(PYTHON) -m pytest --soak -m soak --timeout 3600
 
-fuzz:             ## libFuzzer on the data plane (with AddressSanitizer) and the readers in Python, SECONDS=60 each
-	for target in engine host_packets split_coalesce seal_open allowed_ips; do \
+fuzz:             ## libFuzzer on the data plane and its cipher (with AddressSanitizer) and the readers in Python, SECONDS=60 each
+	for target in engine host_packets split_coalesce seal_open seal_batch allowed_ips; do \
 		cargo +nightly fuzz run --fuzz-dir rust/fuzz --features fuzzer --target-dir target/fuzz $$target -- \
 			-max_total_time=$(or $(SECONDS),60) -max_len=8192 || exit 1; \
 	done
