@@ -49,6 +49,7 @@ from coordinator.store.joins import drop_old_joins
 from coordinator.store.sweep import (
     SETTLE_TIME,
     SWEEP_INTERVAL,
+    ask_for_keys,
     expire_nodes,
     remove_absent,
     watch_ephemeral,
@@ -135,6 +136,10 @@ NODE_ENDPOINTS = (
     ),
     _raw(
         "PUT", "/v1/node/name", node.put_name, Needs.NODE, "node.rename_itself", "Ask for another name", dict
+    ),
+    _raw(
+        "PUT", "/v1/node/key", node.change_key, Needs.NODE, "node.key", "Take a new WireGuard key", dict,
+        codes=("challenge_expired", "bad_signature", "record_mismatch", "key_in_use"),
     ),
     _raw(
         "GET", "/v1/watch", node.watch, Needs.NODE, "node.watch", "The stream of the map",
@@ -236,6 +241,7 @@ async def _sweep_for_ever(context: Context) -> None:
         try:
             await write(drop_old_joins, now)
             await write(expire_nodes, now)
+            await write(ask_for_keys, now)
             if now - began >= SETTLE_TIME:
                 await write(watch_ephemeral, now)
                 await write(remove_absent, now)

@@ -14,10 +14,11 @@ from typing import Final
 
 from coordinator.addresses import RandomSource
 from coordinator.errors import Refusal
-from wgpy.keys import PrivateKey
+from wgpy.keys import PrivateKey, PublicKey
 from wgpy.mesh.encoding import decode_b64u, encode_b64u
 from wgpy.mesh.keyless import OpenRequest
 from wgpy.mesh.relays import RelayCheckin
+from wgpy.mesh.rotation import KeyRequest
 from wgpy.mesh.signing import (
     MachinePublicKey,
     RelayPublicKey,
@@ -104,14 +105,30 @@ class SessionKeys:
                 break
         else:
             raise Refusal("bad_signature", _wrong_signature("join"))
+        self._check_proof(
+            request.challenge, request.machine_key, request.wireguard_key, request.wireguard_proof
+        )
+        return leaf_hash
+
+    def _check_proof(
+        self, challenge: bytes, machine_key: MachinePublicKey, wireguard_key: PublicKey, given: bytes
+    ) -> None:
         try:
-            shared = self._ephemeral(request.challenge).exchange(request.wireguard_key)
+            shared = self._ephemeral(challenge).exchange(wireguard_key)
         except ValueError:
             raise Refusal("bad_signature", "this WireGuard key is not one that a host can have") from None
-        proof = wireguard_proof(shared, request.challenge, request.machine_key)
-        if not hmac.compare_digest(proof, request.wireguard_proof):
+        if not hmac.compare_digest(wireguard_proof(shared, challenge, machine_key), given):
             raise Refusal("bad_signature", "the proof does not show the private half of the WireGuard key")
-        return leaf_hash
+
+    def check_key(self, request: KeyRequest, now: float) -> None:
+        """That its sender holds the private half of the new key; the record was checked before. Raises
+        Refusal.
+        """
+        self.check_challenge(request.challenge, now)
+        record = request.record
+        self._check_proof(
+            request.challenge, record.machine_key, record.wireguard_key, request.wireguard_proof
+        )
 
     def check_session(
         self,

@@ -144,6 +144,21 @@ def edit_node(
     print_json(changed) if as_json else click.echo(f"changed {changed['name']}: {_state(changed)}")
 
 
+@node.command("rotate")
+@click.argument("name", metavar="NODE")
+@click.option("--network", help="Which network's; not needed when there is one.")
+@state_dir_option
+@json_option
+@one_line_errors
+def rotate_node(name: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
+    """Ask a node for a new WireGuard key. It makes one when it hears of it, and its tunnels go on."""
+    with client_of(state_dir) as client:
+        path = ("networks", only_network(client, network), "nodes", name, "rotate")
+        asked = client.call("POST", *path)
+    when = "now" if asked["online"] else "when it is online again"
+    print_json(asked) if as_json else click.echo(f"{asked['name']} makes itself a new key {when}")
+
+
 # --- joins that wait ---
 
 

@@ -20,8 +20,8 @@ class Member:
 
     `record` is None until it has signed one; `visible_from` is the last revision at which its view of all
     others changed: it first signed, has other tags, or was kept out or let in. `is_disabled`: kept out of all
-    maps, because an admin said so or its time is over. `forwards` are the ranges that it was given to
-    forward.
+    maps, because an admin said so or its time is over. `needs_key`: it is to make itself a new WireGuard key.
+    `forwards` are the ranges that it was given to forward.
     """
 
     id: str
@@ -32,6 +32,7 @@ class Member:
     tags: Tags = frozenset()
     is_disabled: bool = False
     forwards: tuple[Forward, ...] = ()
+    needs_key: bool = False
 
     @property
     def is_in_maps(self) -> bool:
@@ -40,10 +41,11 @@ class Member:
 
     @property
     def node(self) -> Node | None:
-        """Its entry in maps. One that is disabled finds that said in its own."""
+        """Its entry in maps. What is asked of itself stands there, too."""
         if self.record is None:
             return None
-        extra = {"disabled": True} if self.is_disabled else {}
+        asked = {"disabled": self.is_disabled, "rotate": self.needs_key}
+        extra = {name: True for name, is_so in asked.items() if is_so}
         return Node(self.id, self.name, self.record, self.forwards, extra)
 
 

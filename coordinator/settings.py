@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from coordinator.names import check_suffix
@@ -70,14 +70,10 @@ class NetworkSettings:
 
     def in_maps(self, network: Network) -> Network:
         """The network as nodes are told of it, with what of these settings concerns them."""
-        return Network(
-            id=network.id,
-            name=network.name,
-            ranges=network.ranges,
+        return replace(
+            network,
             mtu=self.mtu,
             keepalive=self.keepalive,
             suffix=self.suffix,
-            urls=network.urls,
             listen_port=self.listen_port,
-            rotate_after=self.rotate_after,
         )

@@ -32,6 +32,7 @@ from wgpy.mesh.forward import Offer
 from wgpy.mesh.frames import PresenceFrame, Since
 from wgpy.mesh.keyless import CommitAnswer, CommitRequest, OpenRequest, Waiting
 from wgpy.mesh.record import Record
+from wgpy.mesh.rotation import KeyRequest
 from wgpy.mesh.wire import (
     WIRE_VERSION,
     CheckinAnswer,
@@ -152,12 +153,28 @@ async def put_record(request: Request) -> Response:
     node = await authorise_node(request)
     context = context_of(request)
     record = Record.from_json(await read_body(request))
+    _check_own(record, node)
+    revision = await context.store.write(nodes.put_record, record, context.clock())
+    return answer({"revision": revision})
+
+
+async def change_key(request: Request) -> Response:
+    node = await authorise_node(request)
+    context, now = context_of(request), context_of(request).clock()
+    asked = KeyRequest.from_json(await read_body(request))
+    _check_own(asked.record, node)
+    context.sessions.check_key(asked, now)
+    address = str(observed_address(request) or "")
+    revision = await context.store.write(nodes.change_key, asked.record, address, now)
+    return answer({"revision": revision})
+
+
+def _check_own(record: Record, node: NodeRow) -> None:
+    """That the node itself signed it. Raises Refusal."""
     if (record.network, record.id) != (node.network_id, node.id):
         raise Refusal("record_mismatch", "the record is not of the node whose session this is")
     if record.machine_key != node.machine_key or not record.verify():
         raise Refusal("record_mismatch", "the record is not signed by this node's machine key")
-    revision = await context.store.write(nodes.put_record, record, context.clock())
-    return answer({"revision": revision})
 
 
 async def put_offer(request: Request) -> Response:

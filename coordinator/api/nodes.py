@@ -77,6 +77,12 @@ async def edit_node(call: Call[NodeEdit]) -> JsonObject:
     return node_shown(row, await call.context.hub.presence_of(call.network_id))
 
 
+async def rotate_node(call: Call[None]) -> JsonObject:
+    edit = nodes.NodeEdit({"rotation_wanted_at": call.now})
+    row = await call.change(nodes.edit_node, call.network_id, call.path("node"), edit, call.now)
+    return node_shown(row, await call.context.hub.presence_of(call.network_id))
+
+
 async def remove_node(call: Call[None]) -> JsonObject:
     row = await call.change(nodes.remove_node, call.network_id, call.path("node"), call.now)
     frame = call.context.identity.removed_frame(row.network_id, row.id)
@@ -92,6 +98,10 @@ ENDPOINTS: Final = (
     Endpoint(
         "PATCH", _ONE, edit_node, Needs.ADMIN, "node.edit", "Rename, tag, disable or enable it",
         takes=NodeEdit, subject=_NODE, codes=("not_found", "name_in_use"),
+    ),
+    Endpoint(
+        "POST", _ONE + "/rotate", rotate_node, Needs.ADMIN, "node.rotate", "Ask it for a new WireGuard key",
+        subject=_NODE, codes=("not_found",),
     ),
     Endpoint(
         "DELETE", _ONE, remove_node, Needs.ADMIN, "node.remove", "Remove it",

@@ -81,7 +81,6 @@ def _read_network(row: Any, urls: Sequence[str], relays: tuple[Relay, ...]) -> N
         suffix=row.suffix,
         urls=tuple(urls),
         listen_port=row.listen_port,
-        rotate_after=row.rotate_after,
         extra={} if row.names is None else {"names": row.names},
         relays=relays,
     )

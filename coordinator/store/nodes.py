@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
 
 from coordinator.errors import Refusal
 from coordinator.names import check_node_name, make_tags, unique_label
@@ -47,6 +47,7 @@ class NodeRow:
     disabled_at: float | None = None
     expires_at: float | None = None
     expired_at: float | None = None
+    key_made_at: float | None = None
     rotation_wanted_at: float | None = None
     person_id: str | None = None
     version: str | None = None
@@ -73,6 +74,7 @@ _COLUMNS: Final = (
     nodes.c.disabled_at,
     nodes.c.expires_at,
     nodes.c.expired_at,
+    nodes.c.key_made_at,
     nodes.c.rotation_wanted_at,
     nodes.c.person_id,
     nodes.c.version,
@@ -96,6 +98,7 @@ def _node_row(row: Any) -> NodeRow:
         disabled_at=row.disabled_at,
         expires_at=row.expires_at,
         expired_at=row.expired_at,
+        key_made_at=row.key_made_at,
         rotation_wanted_at=row.rotation_wanted_at,
         person_id=row.person_id,
         version=row.version,
@@ -116,6 +119,8 @@ def node_json(row: NodeRow) -> JsonObject:
         "expired": row.expired_at is not None,
         "token": row.token_id,
         "person": row.person_id,
+        "key_made_at": row.joined_at if row.key_made_at is None else row.key_made_at,
+        "rotation_wanted_at": row.rotation_wanted_at,
     }
 
 
@@ -175,8 +180,57 @@ def put_record(connection: Connection, record: Record, now: float) -> int | None
         raise Refusal("node_unknown", "this node is not a member of the network any more")
     if record == node.record:
         return None
-    if (record.machine_key, record.wireguard_key) != (node.machine_key, node.wireguard_key):
-        raise Refusal("record_mismatch", "the record names other keys than this node joined with")
+    if record.wireguard_key != node.wireguard_key:
+        raise Refusal("record_mismatch", "the record names another WireGuard key than this node has")
+    _check_record(connection, record, node)
+    revision = record_change(connection, record.network, [(Kind.NODE, record.id)], now)
+    values = {"record": canonical_json(record.to_json()).decode(), "record_seq": record.seq}
+    connection.execute(update(nodes).where(nodes.c.id == record.id).values(**values))
+    first = nodes.c.visible_from.is_(None)
+    connection.execute(update(nodes).where(nodes.c.id == record.id, first).values(visible_from=revision))
+    return revision
+
+
+def change_key(connection: Connection, record: Record, address: str, now: float) -> int | None:
+    """Take a new WireGuard key, proven and in a record whose signature was checked → the revision, None when
+    it is the one that stands. Bearers of before end.
+
+    Raises Refusal `node_unknown`, `record_mismatch`, `key_in_use`.
+    """
+    lock_network(connection, record.network)
+    node = find_node(connection, record.network, record.id)
+    if node is None:
+        raise Refusal("node_unknown", "this node is not a member of the network any more")
+    if record == node.record:
+        return None
+    _check_record(connection, record, node)
+    if find_by_key(connection, record.wireguard_key) is not None:
+        raise Refusal("key_in_use", "a node has this WireGuard key already: make a fresh one")
+    revision = record_change(connection, record.network, [(Kind.NODE, record.id)], now)
+    connection.execute(
+        update(nodes)
+        .where(nodes.c.id == record.id)
+        .values(
+            record=canonical_json(record.to_json()).decode(),
+            record_seq=record.seq,
+            wireguard_key=bytes(record.wireguard_key),
+            key_epoch=nodes.c.key_epoch + 1,
+            key_made_at=now,
+            rotation_wanted_at=None,
+            visible_from=func.coalesce(nodes.c.visible_from, revision),
+        )
+    )
+    after = replace(node, wireguard_key=record.wireguard_key, key_made_at=now, rotation_wanted_at=None)
+    actor = Actor("host", node.id, node.name, address)
+    before, shown = node_json(node), node_json(after)
+    write_audit(connection, actor, "node.key", node.network_id, now, before=before, after=shown)
+    return revision
+
+
+def _check_record(connection: Connection, record: Record, node: NodeRow) -> None:
+    """Whether the node may say this of itself. Raises Refusal `record_mismatch`."""
+    if record.machine_key != node.machine_key:
+        raise Refusal("record_mismatch", "the record names another machine key than this node joined with")
     if set(record.addresses) != set(node.addresses):
         raise Refusal("record_mismatch", "the record names other addresses than this node was given")
     approved = read_forwards(connection, record.network, [record.id]).get(record.id, ())
@@ -186,12 +240,6 @@ def put_record(connection: Connection, record: Record, now: float) -> int | None
         raise Refusal(
             "record_mismatch", f"the record's seq must be above {node.record.seq}; got {record.seq}"
         )
-    revision = record_change(connection, record.network, [(Kind.NODE, record.id)], now)
-    values = {"record": canonical_json(record.to_json()).decode(), "record_seq": record.seq}
-    connection.execute(update(nodes).where(nodes.c.id == record.id).values(**values))
-    first = nodes.c.visible_from.is_(None)
-    connection.execute(update(nodes).where(nodes.c.id == record.id, first).values(visible_from=revision))
-    return revision
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ _MEMBER = (
     nodes.c.tags,
     nodes.c.disabled_at,
     nodes.c.expired_at,
+    nodes.c.rotation_wanted_at,
 )
 
 _BATCH = 500
@@ -44,6 +45,7 @@ def _member(row: Any, forwards: Mapping[str, tuple[Forward, ...]]) -> Member:
         tags=frozenset(row.tags or ()),
         is_disabled=row.disabled_at is not None or row.expired_at is not None,
         forwards=forwards.get(row.id, ()),
+        needs_key=row.rotation_wanted_at is not None,
     )
 
 

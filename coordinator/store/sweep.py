@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, exists, select, update
+from sqlalchemy import ColumnElement, Connection, exists, func, select, update
 
 from coordinator.store.audit import Actor, write_audit
 from coordinator.store.jobs import Job, take_job
 from coordinator.store.log import lock_network
 from coordinator.store.nodes import NodeRow, find_node, node_json, remove_node, store_edit
-from coordinator.store.tables import leases, nodes
+from coordinator.store.tables import leases, networks, nodes
 
 SWEEP_INTERVAL: Final = 5.0
 SETTLE_TIME: Final = 120.0
@@ -24,6 +24,9 @@ could be heard, and nodes take up to a minute to come back.
 """
 AT_ONCE: Final = 200
 """Nodes changed in one transaction, which holds up others."""
+
+KEYS_AT_ONCE: Final = 20
+"""Nodes asked for a new key in one look, so that a network does not change all of them in one second."""
 
 _BY_TIME: Final = Actor("host", "", "coordinator", "")
 
@@ -40,6 +43,22 @@ def expire_nodes(connection: Connection, now: float) -> int:
         before, shown = node_json(node), node_json(after)
         write_audit(connection, _BY_TIME, "node.expire", node.network_id, now, before=before, after=shown)
     return len(expired)
+
+
+def ask_for_keys(connection: Connection, now: float) -> int:
+    """Ask nodes for a new WireGuard key whose own is as old as their network allows → how many, a few at a
+    time.
+    """
+    if not take_job(connection, Job.SWEEP):
+        return 0
+    allowed = select(networks.c.rotate_after).where(networks.c.id == nodes.c.network_id).scalar_subquery()
+    made_at = func.coalesce(nodes.c.key_made_at, nodes.c.joined_at)
+    due = (allowed > 0) & (made_at <= now - allowed)
+    due &= nodes.c.rotation_wanted_at.is_(None) & nodes.c.record.is_not(None)
+    asked = _locked(connection, due, KEYS_AT_ONCE)
+    for node in asked:
+        store_edit(connection, node, replace(node, rotation_wanted_at=now), now)
+    return len(asked)
 
 
 def watch_ephemeral(connection: Connection, now: float) -> int:
@@ -69,9 +88,9 @@ def remove_absent(connection: Connection, now: float) -> int:
     return len(gone)
 
 
-def _locked(connection: Connection, due: ColumnElement[bool]) -> list[NodeRow]:
+def _locked(connection: Connection, due: ColumnElement[bool], at_once: int = AT_ONCE) -> list[NodeRow]:
     """The nodes that this is true of under their networks' locks, which are taken in one order."""
-    asked = select(nodes.c.network_id, nodes.c.id).order_by(nodes.c.network_id).limit(AT_ONCE)
+    asked = select(nodes.c.network_id, nodes.c.id).order_by(nodes.c.network_id).limit(at_once)
     found = connection.execute(asked.where(due)).all()
     for network_id in dict.fromkeys(row.network_id for row in found):
         lock_network(connection, network_id)

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.mesh.examples import make_map, make_network, make_node, wireguard_key
+from tests.mesh.examples import machine_key, make_map, make_network, make_node, node_id, wireguard_key
 from wgpy.addresses import Prefix
 from wgpy.agent import plan
 from wgpy.agent.choices import LocalChoices
-from wgpy.agent.plan import PeerSetting, Setting, make_plan, wanted_setting
+from wgpy.agent.plan import PeerSetting, Setting, make_plan, rotated_keys, wanted_setting
 from wgpy.keys import PublicKey
 from wgpy.mesh.consent import Choices, Surroundings, clip
+from wgpy.mesh.record import sign_record
 
 KEYS = [wireguard_key(number).public_key() for number in range(5)]
 PREFIXES = [ipaddress.ip_network(f"10.1.0.{number}/32") for number in range(6)]
@@ -60,6 +62,10 @@ class Model:
 
     def apply(self, step: plan.Step) -> None:
         match step:
+            case plan.RenamePeer(old, new):
+                assert new not in self.keepalives
+                self.keepalives[new] = self.keepalives.pop(old)
+                self.owners = {prefix: new if key == old else key for prefix, key in self.owners.items()}
             case plan.RemovePeer(key):
                 del self.keepalives[key]
                 self.owners = {prefix: owner for prefix, owner in self.owners.items() if owner != key}
@@ -101,6 +107,38 @@ def test_the_steps_lead_from_any_setting_to_any_other(present: Setting, wanted: 
         model.apply(step)
     assert model.setting() == normal(wanted)
     assert make_plan(wanted, wanted) == []
+
+
+@given(settings(), settings(), st.dictionaries(st.sampled_from(KEYS), st.sampled_from(KEYS), max_size=3))
+def test_keys_that_rotated_lead_to_the_same_and_remove_nobody_who_only_has_another_key(
+    present: Setting, wanted: Setting, rotated: dict[PublicKey, PublicKey]
+) -> None:
+    unique = {old: new for new, old in {new: old for old, new in rotated.items()}.items()}
+    model = Model(present)
+    steps = make_plan(present, wanted, unique)
+    for step in steps:
+        model.apply(step)
+    assert model.setting() == normal(wanted)
+    renamed = {step.old for step in steps if isinstance(step, plan.RenamePeer)}
+    assert not renamed & {step.public_key for step in steps if isinstance(step, plan.RemovePeer)}
+
+
+def test_a_node_with_another_key_of_the_same_machine_is_renamed_and_another_machine_is_not() -> None:
+    network = make_network()
+    before = clip(make_map([make_node(2)], network=network), Choices(), Surroundings(), (), {}, {})
+    record = sign_record(
+        machine_key(2), wireguard_key(4).public_key(), network=network.id, node=node_id(2),
+        addresses=make_node(2).record.addresses, seq=9,
+    )  # fmt: skip
+    forged = dataclasses.replace(make_node(2), record=dataclasses.replace(make_node(3).record, id=node_id(2)))
+    rotated = dataclasses.replace(make_node(2), record=record)
+    after = clip(make_map([rotated], network=network), Choices(), Surroundings(), (), {}, {})
+    assert rotated_keys(before, after) == {wireguard_key(2).public_key(): wireguard_key(4).public_key()}
+    assert rotated_keys(after, after) == {}
+    other = dataclasses.replace(
+        after, peers={node_id(2): dataclasses.replace(after.peers[node_id(2)], node=forged)}
+    )
+    assert rotated_keys(before, other) == {}
 
 
 @given(settings(), settings())

@@ -8,18 +8,21 @@ import trio.testing
 from sqlalchemy import Connection, select
 
 from coordinator.errors import Refusal
-from coordinator.store import nodes, tables, tokens
+from coordinator.store import networks, nodes, tables, tokens
 from coordinator.store.jobs import Job
 from coordinator.store.presence import LeaseRow, flush_presence
-from coordinator.store.sweep import expire_nodes, remove_absent, watch_ephemeral
-from tests.coordinator.asgi import Service, running_service, wait_until
+from coordinator.store.sweep import ask_for_keys, expire_nodes, remove_absent, watch_ephemeral
+from tests.coordinator.asgi import Answer, Service, running_service, wait_until
 from tests.coordinator.hosts import Follower, Host
 from tests.coordinator.rows import Rows
 from tests.coordinator.test_api import HOME, make_home
 from wgpy.addresses import IPAddress
+from wgpy.keys import PrivateKey
 from wgpy.mesh.frames import FullFrame
 from wgpy.mesh.netmap import Node
-from wgpy.mesh.signing import BearerSecret
+from wgpy.mesh.record import sign_record
+from wgpy.mesh.rotation import KeyRequest
+from wgpy.mesh.signing import BearerSecret, wireguard_proof
 
 # --- tokens ---
 
@@ -195,6 +198,83 @@ async def test_edits_ask_for_if_match_and_are_audited(sqlite_rows: Rows) -> None
         assert (await service.edit(path, {"tags": ["y"]}, seen)).code == "changed"
         [entry] = (await service.admin("GET", "audit?action=node.edit")).json["entries"]
         assert (entry["before"]["tags"], entry["after"]["tags"]) == ([], ["x"])
+
+
+# --- a new key ---
+
+
+async def put_key(
+    service: Service,
+    host: Host,
+    bearer: str,
+    key: PrivateKey,
+    seq: int,
+    *,
+    proven_by: PrivateKey | None = None,
+) -> Answer:
+    assert host.membership is not None
+    record = sign_record(
+        host.machine_key, key.public_key(), network=host.membership.network.id, node=host.id,
+        addresses=host.membership.addresses, seq=seq,
+    )  # fmt: skip
+    challenge = await service.challenge()
+    shared = (proven_by or key).exchange(challenge.ephemeral)
+    proof = wireguard_proof(shared, challenge.challenge, host.machine_key.public_key())
+    body = KeyRequest(record, challenge.challenge, proof).to_json()
+    return await service.request("PUT", "/v1/node/key", body, bearer=bearer)
+
+
+async def test_a_node_that_is_asked_takes_a_new_key_and_its_peers_hear_of_it(sqlite_rows: Rows) -> None:
+    async with running_service(sqlite_rows) as service:
+        (one, bearer), (two, other_bearer) = await pair(service)
+        mine, theirs = Follower(), Follower()
+        async with service.watch(bearer, mine) as ended, service.watch(other_bearer, theirs):
+            await wait_until(lambda: names(theirs) == {"host-1"})
+            asked = await service.admin("POST", f"{HOME}/nodes/host-1/rotate")
+            assert asked.json["rotation_wanted_at"] == sqlite_rows.now
+            await wait_until(lambda: own_extra(mine) == {"rotate": True}, 1)
+            key = PrivateKey(bytes(range(32)))
+            for wrong, code in (
+                (await put_key(service, one, bearer, key, 2, proven_by=two.wireguard_key), "bad_signature"),
+                (await put_key(service, one, bearer, key, 1), "record_mismatch"),
+                (await put_key(service, one, bearer, two.wireguard_key, 2), "key_in_use"),
+                (await put_key(service, one, other_bearer, key, 2), "record_mismatch"),
+            ):
+                assert wrong.code == code
+            assert (await put_key(service, one, bearer, key, 2)).status == 200
+            await wait_until(lambda: peer_key(theirs, one.id) == key.public_key(), 1)
+            await wait_until(ended.is_set, 1)  # the bearer's epoch is over
+            assert (await service.check_in(bearer)).code == "session_expired"
+        one.wireguard_key = key
+        again = await service.session(one)
+        assert (await put_key(service, one, again, key, 2)).json == {"revision": None}  # the answer was lost
+        shown = (await service.admin("GET", f"{HOME}/nodes/host-1")).json
+        assert (shown["rotation_wanted_at"], shown["key_made_at"]) == (None, sqlite_rows.now)
+        [entry] = (await service.admin("GET", "audit?action=node.key")).json["entries"]
+        assert entry["before"]["wireguard_key"] != entry["after"]["wireguard_key"] == str(key.public_key())
+
+
+def own_extra(follower: Follower) -> object:
+    mine = None if follower.held is None else follower.held.map.self_node
+    return mine.extra if isinstance(mine, Node) else None
+
+
+def peer_key(follower: Follower, node_id: str) -> object:
+    peer = None if follower.held is None else follower.held.map.peers.get(node_id)
+    return peer.record.wireguard_key if isinstance(peer, Node) else None
+
+
+def test_nodes_are_asked_for_keys_by_age_a_few_at_a_time(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.store.sweep.KEYS_AT_ONCE", 2)
+    network, other = rows.network(), rows.network("other")
+    for number in range(3):
+        rows.member(network, number)
+    rows.member(other, 7)
+    rows.write(networks.edit_network, network.network.id, {"rotate_after": 7200}, rows.now)
+    rows.now += 7199
+    assert rows.write(ask_for_keys, rows.now) == 0
+    rows.now += 1
+    assert [rows.write(ask_for_keys, rows.now) for _ in range(3)] == [2, 1, 0]
 
 
 # --- time ---

@@ -126,6 +126,7 @@ def test_a_join_by_token_waits_for_approval_over_a_kill_and_spends_one_use(mesh:
 
 def test_nodes_follow_what_an_admin_changes(mesh: Mesh) -> None:
     first, second = mesh.join("first"), mesh.join("second")
+    mesh.join("untagged")
     first.wait_reach(second)
     began = time.monotonic()
     mesh.admin("network", "edit", "home", "--mtu", "1320", "--listen-port", "43210")
@@ -153,7 +154,7 @@ def test_nodes_follow_what_an_admin_changes(mesh: Mesh) -> None:
     first.wait_reach(second)
     assert peers(second) == ["first"]
     mesh.admin("network", "edit", "home", "--all-see-all")
-    wait_until(lambda: "friend" in peers(second), "all see all again", 2)
+    wait_until(lambda: "untagged" in peers(second), "all see all again", 2)
 
 
 def test_a_host_is_in_networks_of_two_coordinators_unless_their_ranges_collide() -> None:
@@ -183,3 +184,34 @@ def test_a_host_is_in_networks_of_two_coordinators_unless_their_ranges_collide()
         home.serving.kill()  # one coordinator away does not concern the other network
         also.wait_reach(at_work)
         both.wait_reach(at_home)
+
+
+def wireguard_key(mesh: Mesh, name: str) -> str:
+    found: str = json.loads(mesh.admin("node", "show", name, "--json"))["wireguard_key"]
+    return found
+
+
+def test_a_new_key_costs_no_packet_and_the_next_handshakes_are_made_with_it(mesh: Mesh) -> None:
+    one, two = mesh.join("rotating"), mesh.join("watching")
+    one.wait_reach(two)
+    before = wireguard_key(mesh, "rotating")
+    ping = two.host.start("ping", "-i", "0.02", "-c", "400", one.address("v4"), log="ping")
+    mesh.admin("node", "rotate", "rotating")
+    wait_until(lambda: wireguard_key(mesh, "rotating") != before, "it has a new key", 5)
+    new = wireguard_key(mesh, "rotating")
+    wait_until(lambda: new in two.host.run("wg", "show", two.interface).stdout, "its peer knows", 5)
+    assert before not in two.host.run("wg", "show", two.interface).stdout
+    mesh.admin("node", "rotate", "rotating")
+    wait_until(lambda: wireguard_key(mesh, "rotating") != new, "and another", 5)
+    wait_until(lambda: ping.returncode is not None, "the pings end", 30)
+    assert re.search(r"400 packets transmitted, 400 received", ping.text()), ping.tail()
+    print(ping.tail(3))
+
+    last = wireguard_key(mesh, "rotating")
+    assert one.agent is not None
+    one.agent.kill()  # what is on disk is the new key, and handshakes are made with it
+    one.up()
+    one.wait_up()
+    one.wait_reach(two)
+    two.wait_reach(one)
+    assert last in one.host.run("wg", "show", one.interface).stdout

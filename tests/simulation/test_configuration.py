@@ -77,6 +77,39 @@ def test_old_session_still_receives_after_the_private_key_changed(world: World, 
     assert alice.received == [packet]
 
 
+def test_a_rotated_key_keeps_the_session_at_both_ends_and_the_next_handshake_is_made_with_it(
+    world: World, quiet: Pair
+) -> None:
+    alice, bob = quiet
+    old, key = alice.public_key, other_key(alice)
+    alice.interface.rotate_private_key(key, world.now)
+    packets = [alice.send(bob)]
+    world.run_for(1.0)  # bob has not heard of it yet
+    assert bob.interface.rename_peer(old, key.public_key(), world.now)
+    answers = [bob.send(alice)]
+    world.run_for(1.0)
+    assert (bob.received, alice.received) == (packets, answers)
+    assert not world.sent(INITIATION)
+    for _ in range(30):
+        packets.append(alice.send(bob))
+        answers.append(bob.send(alice))
+        world.run_for(10.0)
+    assert world.sent(INITIATION)
+    assert world.sent(RESPONSE)
+    assert (bob.received, alice.received) == (packets, answers)
+    assert [*bob.interface.peers] == [key.public_key()]
+
+
+def test_a_peer_is_not_renamed_to_somebody_else(world: World, pair: Pair) -> None:
+    alice, bob = pair
+    other = other_key(alice).public_key()
+    assert not alice.interface.rename_peer(other, bob.public_key, world.now)
+    assert not alice.interface.rename_peer(bob.public_key, bob.public_key, world.now)
+    assert not alice.interface.rename_peer(bob.public_key, alice.public_key, world.now)
+    alice.interface.add_peer(other, world.now)
+    assert not alice.interface.rename_peer(bob.public_key, other, world.now)
+
+
 def test_response_to_an_initiation_of_the_old_private_key_is_refused(world: World, pair: Pair) -> None:
     alice, bob = pair
     alice.interface.initiate(alice.peer(bob), world.now)

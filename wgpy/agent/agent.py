@@ -29,13 +29,15 @@ from wgpy.agent.follow import Follower
 from wgpy.agent.gateways import Gateways
 from wgpy.agent.host_link import HostLink, concerns_us, look_around
 from wgpy.agent.host_part import HostPart
+from wgpy.agent.listen_port import come_up, follow_network
 from wgpy.agent.neighbours import Neighbours
 from wgpy.agent.paths import Paths
-from wgpy.agent.plan import make_plan, tunnelled_ranges, wanted_setting
+from wgpy.agent.plan import make_plan, rotated_keys, tunnelled_ranges, wanted_setting
 from wgpy.agent.port_mapping import RouterPort
 from wgpy.agent.preview import preview_change
 from wgpy.agent.relays import Relays
 from wgpy.agent.report import CoordinatorReport, Heard, PeerFacts, PeerReport, Report, describe_peer
+from wgpy.agent.rotation import Rotation
 from wgpy.agent.state_file import State, save_state
 from wgpy.agent.timestamps import is_due, lead
 from wgpy.agent.tunnel_reports import TunnelReporter, tunnels_of
@@ -118,6 +120,7 @@ class Agent:
         self._who = Credentials(state.network.id, state.node, state.keys.machine_key)
         self._client = CoordinatorClient(state.coordinator_urls, Trust(state.identity_hash, state.pinned))
         self._follower = Follower(self._client, self._who, self)
+        self._rotation = Rotation(self._client, self._who, device, self)
         self._coordinator = CoordinatorReport("connecting", state.urls[0], "", int(time.time()))
         self._reporter = TunnelReporter()
         self._alive: set[str] = set()
@@ -134,30 +137,18 @@ class Agent:
         self._look_around()
         self._check_own_range()
         stamp = lead(self.state.timestamp, wall_clock_ns())
-        self._keep(boot=self.state.boot + 1, timestamp=stamp, interface=device.name)
+        self.keep(boot=self.state.boot + 1, timestamp=stamp, interface=device.name)
         save_state(self.state)
         device.interface.set_private_key(self.state.keys.wireguard_key, now)
-        self._bind()
+        self._rotation.handle_map(self._own_map().self_node)
+        come_up(device, self.state)
         self._look_for_own_endpoints()
         self.outside.set_urls(self._client.urls)
         self._relays.set_tickets(self.state.tickets)
         self._apply_map()
         if self.state.listen_port != device.listen_port:
-            self._keep(listen_port=device.listen_port)
+            self.keep(listen_port=device.listen_port)
             save_state(self.state)
-
-    def _bind(self) -> None:
-        """Come up on the port of last time, which NATs and peers know, at first on the network's; on any,
-        when somebody has taken it.
-        """
-        port = self.state.listen_port or self.state.network.listen_port
-        try:
-            self._device.set_listen_port(port)
-            self._device.bring_up()
-        except OSError as error:
-            logger.warning("cannot listen on port %d: %s", port, error.strerror)
-            self._device.set_listen_port(0)
-            self._device.bring_up()
 
     async def run(self) -> None:
         """Raises Removed, HostError. `start` was called before."""
@@ -175,6 +166,7 @@ class Agent:
                 nursery.start_soon(self._follower.run)
                 nursery.start_soon(self._gateways.run)
                 nursery.start_soon(self._host.watch_firewall)
+                nursery.start_soon(self._rotation.run)
                 await self.stopped.wait()
                 nursery.cancel_scope.cancel()
         finally:
@@ -196,11 +188,12 @@ class Agent:
     def _save_at_end(self) -> None:
         highest = self._device.interface.highest_timestamp
         if highest is not None:
-            self._keep(timestamp=highest)
+            self.keep(timestamp=highest)
         with contextlib.suppress(WgpyError):
             save_state(self.state)
 
-    def _keep(self, **changes: object) -> None:
+    def keep(self, **changes: object) -> None:
+        """Change fields of `state`; it is on disk soon."""
         self.state = dataclasses.replace(self.state, **changes)  # type: ignore[arg-type]
         self._save_wanted.set()
 
@@ -224,32 +217,22 @@ class Agent:
 
     def handle_map(self, held: HeldMap) -> None:
         before = self.state
-        self._keep(held=held, network=held.map.network)
+        self.keep(held=held, network=held.map.network)
         mine = held.map.self_node
         if isinstance(mine, Node) and mine.name != before.node_name:
             logger.warning("this node is called %s now", mine.name)
-            self._keep(node_name=mine.name)
-        self._follow_listen_port(before.network.listen_port)
+            self.keep(node_name=mine.name)
+        if follow_network(self._device, self.state, before.network.listen_port):
+            self.keep(listen_port=self._device.listen_port)
+            self._look_for_own_endpoints()
+            self._follower.report_now()
+        self._rotation.handle_map(mine)
         if before.network.urls != held.map.network.urls:
             self._client.urls = self.state.coordinator_urls
             self.outside.set_urls(self._client.urls)
             self._look_around()
         if before.held is None or before.held.map != held.map:
             self._apply_map()
-
-    def _follow_listen_port(self, before: int) -> None:
-        """An admin gave the network's nodes another port: take it, unless one was chosen here."""
-        wanted = self.state.network.listen_port
-        if wanted in (0, before, self._device.listen_port) or self.state.port_chosen:
-            return
-        try:
-            self._device.set_listen_port(wanted)
-        except OSError as error:
-            logger.warning("cannot listen on the network's port %d: %s", wanted, error.strerror)
-            return
-        self._keep(listen_port=wanted)
-        self._look_for_own_endpoints()
-        self._follower.report_now()
 
     @property
     def is_disabled(self) -> bool:
@@ -263,13 +246,14 @@ class Agent:
         return Map.of(self.state.network, None, {}) if held is None else held.map
 
     def _apply_map(self) -> None:
-        netmap, state = self._own_map(), self.state
+        netmap, state, before = self._own_map(), self.state, self._clipped
         gateways = self._gateways.choose()
         self._clipped = clip(
             netmap, state.choices.consent, self._around, state.addresses, self._verified, gateways
         )
         wanted = wanted_setting(netmap.network, self._clipped, state.addresses, state.choices)
-        self._link.apply(make_plan(self._link.present(), wanted))
+        rotated = {} if before is None else rotated_keys(before, self._clipped)
+        self._link.apply(make_plan(self._link.present(), wanted, rotated))
         self._leave_idle_in_peace()
         self._paths.sync(
             {id_: granted.node.record.wireguard_key for id_, granted in self._clipped.peers.items()},
@@ -342,7 +326,7 @@ class Agent:
             for ticket in tickets
             if (ticket.network, ticket.node) == mine and identity is not None and ticket.verify(identity)
         )
-        self._keep(tickets=good)
+        self.keep(tickets=good)
         return good
 
     def _check_own_range(self) -> None:
@@ -376,15 +360,19 @@ class Agent:
             record = mine.record
             if (record.wireguard_key, record.addresses, record.ranges) == (public, addresses, ranges):
                 return None
-            self._keep(record_seq=max(self.state.record_seq, record.seq))
-        self._keep(record_seq=self.state.record_seq + 1)
+            self.keep(record_seq=max(self.state.record_seq, record.seq))
+        self.keep(record_seq=self.state.record_seq + 1)
+        return self.sign_record(public)
+
+    def sign_record(self, public: PublicKey) -> Record:
+        """Our record with this WireGuard key."""
         return sign_record(
-            keys.machine_key,
+            self.state.keys.machine_key,
             public,
             network=self._who.network,
             node=self._who.node,
-            addresses=addresses,
-            ranges=ranges,
+            addresses=self.state.addresses,
+            ranges=self._host.plan.ranges,
             seq=self.state.record_seq,
         )
 
@@ -402,8 +390,8 @@ class Agent:
         name = more.pop("name", None)
         choices = self.state.choices.changed(more)
         if name is not None:
-            self._keep(node_name=await self._client.rename(self._who, str(name)))
-        self._keep(choices=choices)
+            self.keep(node_name=await self._client.rename(self._who, str(name)))
+        self.keep(choices=choices)
         save_state(self.state)
         self._apply_map()
         self._follower.report_now()
@@ -459,7 +447,7 @@ class Agent:
             self._look_at_peers()
             highest = self._device.interface.highest_timestamp
             if is_due(self.state.timestamp, highest, wall_clock_ns()):
-                self._keep(timestamp=lead(highest, wall_clock_ns()))
+                self.keep(timestamp=lead(highest, wall_clock_ns()))
             # A look costs some 10 us a peer: with thousands of them it is taken less often.
             await trio.sleep(max(TICK, (trio.current_time() - began) * 100))
 

@@ -32,6 +32,7 @@ from wgpy.mesh.keyless import CommitAnswer, CommitRequest, OpenRequest, Waiting
 from wgpy.mesh.record import Record
 from wgpy.mesh.relay_ticket import Ticket
 from wgpy.mesh.relays import RelayCheckin, RelayNews, RelayTickets
+from wgpy.mesh.rotation import KeyRequest
 from wgpy.mesh.signing import (
     NO_LEAF,
     IdentityPublicKey,
@@ -347,6 +348,21 @@ class CoordinatorClient:
         return await self._authorized(
             who, "PUT", "/v1/node/name", {"name": name}, lambda value: Fields(value).label("name")
         )
+
+    async def change_key(self, who: Credentials, record: Record, key: PrivateKey) -> None:
+        """Give the coordinator our record with a new WireGuard key, whose private half we prove. Asked again
+        it is the same.
+        """
+        async with await self.connect() as connection:
+            challenge = await self._challenge(connection)
+            try:
+                shared = key.exchange(challenge.ephemeral)
+            except ValueError:
+                raise CoordinatorError(f"{connection.url}: its ephemeral key is of low order") from None
+            proof = wireguard_proof(shared, challenge.challenge, who.machine_key.public_key())
+        request = KeyRequest(record, challenge.challenge, proof)
+        await self._authorized(who, "PUT", "/v1/node/key", request.to_json(), lambda value: None)
+        self.forget_session()
 
     async def checkin(self, who: Credentials, request: CheckinRequest) -> CheckinAnswer:
         """Report where we are, and poll."""

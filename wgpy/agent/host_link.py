@@ -126,6 +126,10 @@ class HostLink:
     def _apply_to_interface(self, step: plan.Step) -> None:
         interface, now = self._device.interface, boottime()
         match step:
+            case plan.RenamePeer(old, new):
+                if interface.rename_peer(old, new, now) and old in self._peers:
+                    self._peers = self._peers - {old} | {new}
+                    self._keepalives[new] = self._keepalives.pop(old, 0)
             case plan.RemovePeer(key):
                 interface.remove_peer(key, now)
                 self._peers.discard(key)

@@ -8,7 +8,7 @@ without an owner.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wgpy.addresses import IPAddress, Prefix
 from wgpy.agent.choices import LocalChoices
@@ -42,6 +42,14 @@ class Setting:
 @dataclass(frozen=True, slots=True)
 class RemovePeer:
     public_key: PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class RenamePeer:
+    """The same node has another key: its session goes on."""
+
+    old: PublicKey
+    new: PublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +104,8 @@ class AddRoute:
 
 
 Step = (
-    RemovePeer
+    RenamePeer
+    | RemovePeer
     | RemoveRoute
     | RemoveAddress
     | SetMtu
@@ -115,9 +124,22 @@ def _ordered(prefixes: frozenset[Prefix]) -> tuple[Prefix, ...]:
     )
 
 
-def make_plan(present: Setting, wanted: Setting) -> list[Step]:
-    """The steps that turn `present` into `wanted`. Nothing to do: none."""
-    steps: list[Step] = [RemovePeer(key) for key in present.peers if key not in wanted.peers]
+def make_plan(
+    present: Setting, wanted: Setting, rotated: Mapping[PublicKey, PublicKey] | None = None
+) -> list[Step]:
+    """The steps that turn `present` into `wanted`. Nothing to do: none. `rotated` are keys that nodes had
+    before, with what they have now.
+    """
+    steps: list[Step] = []
+    if rotated:
+        moved = {
+            old: new
+            for old, new in rotated.items()
+            if old in present.peers and new not in present.peers and old not in wanted.peers
+        }
+        steps += [RenamePeer(old, new) for old, new in moved.items()]
+        present = replace(present, peers={moved.get(key, key): peer for key, peer in present.peers.items()})
+    steps += [RemovePeer(key) for key in present.peers if key not in wanted.peers]
     steps += [RemoveRoute(prefix) for prefix in _ordered(present.routes - wanted.routes)]
     steps += [RemoveAddress(address) for address in present.addresses if address not in wanted.addresses]
     if present.mtu != wanted.mtu:
@@ -144,6 +166,18 @@ def _plan_present_peers(present: Setting, wanted: Setting) -> list[Step]:
         if before.keepalive != after.keepalive:
             steps.append(SetKeepalive(key, after.keepalive))
     return steps
+
+
+def rotated_keys(before: ClippedMap, after: ClippedMap) -> dict[PublicKey, PublicKey]:
+    """Keys that nodes had, with what they have now, where the same machine says so."""
+    found = {}
+    for node_id, now in after.peers.items():
+        then = before.peers.get(node_id)
+        if then is None or then.node.record.machine_key != now.node.record.machine_key:
+            continue
+        if then.node.record.wireguard_key != now.node.record.wireguard_key:
+            found[then.node.record.wireguard_key] = now.node.record.wireguard_key
+    return found
 
 
 # --- what is wanted -------------------------------------------------------------------------------

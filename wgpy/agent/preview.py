@@ -59,6 +59,8 @@ def describe(step: plan.Step, interface: str, names: Mapping[PublicKey, str]) ->
         case plan.AddPeer(key, PeerSetting(allowed_ips, _)):
             ranges = ", ".join(map(str, sorted(allowed_ips, key=str)))
             return f"add the peer {names.get(key, key)} with {ranges}"
+        case plan.RenamePeer(old, new):
+            return f"go on with the peer {names.get(new, old)} under its new key {new}"
         case plan.RemovePeer(key):
             return f"remove the peer {names.get(key, key)}"
         case plan.AddAllowedIps(key, prefixes):

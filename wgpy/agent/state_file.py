@@ -80,6 +80,7 @@ class State:
     choices: LocalChoices = field(default_factory=LocalChoices)
     listen_port: int = 0
     port_chosen: bool = False
+    next_key: PrivateKey | None = field(default=None, repr=False)
     endpoints: tuple[str, ...] = ()
     boot: int = 0
     record_seq: int = 0
@@ -111,6 +112,7 @@ class State:
             "choices": self.choices.to_json(),
             "listen_port": self.listen_port,
             "port_chosen": self.port_chosen,
+            "next_key": None if self.next_key is None else encode_b64u(bytes(self.next_key)),
             "endpoints": list(self.endpoints),
             "boot": self.boot,
             "record_seq": self.record_seq,
@@ -150,6 +152,7 @@ class State:
             interface=fields.text("interface", 15),
             choices=_read_choices(fields),
             listen_port=fields.integer("listen_port", 0, 65535),
+            next_key=None if fields.is_null("next_key") else PrivateKey(fields.octets("next_key", KEY_SIZE)),
             port_chosen=not fields.is_null("port_chosen") and fields.boolean("port_chosen"),
             endpoints=tuple(str(endpoint) for endpoint in fields.endpoints("endpoints")),
             boot=fields.integer("boot"),

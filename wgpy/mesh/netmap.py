@@ -31,7 +31,6 @@ _KNOWN_NETWORK: Final = frozenset(
         "suffix",
         "coordinator",
         "listen_port",
-        "rotate_after",
         "relays",
     )
 )
@@ -43,9 +42,8 @@ class Network:
     """A mesh. `ranges` are where its addresses lie, `suffix` its DNS domain, `urls` where its coordinator is.
 
     `mtu` in octets, `keepalive` in seconds (0: none). `listen_port` is that of nodes without a choice of
-    their own (0: any), `rotate_after` the age in seconds at which they make a new WireGuard key (0: never);
-    on the wire both are left out while they are 0. `extra` is what else is in it, which the
-    hash covers: the admin's names (`names`), and what a newer version put in."""
+    their own (0: any; then it is not on the wire). `extra` is what else is in it, which the hash covers: the
+    admin's names (`names`), and what a newer version put in."""
 
     id: str
     name: str
@@ -56,7 +54,6 @@ class Network:
     urls: tuple[str, ...]
     extra: Mapping[str, object] = field(default_factory=dict, hash=False)
     listen_port: int = 0
-    rotate_after: int = 0
     relays: tuple[Relay, ...] = ()
     """In the order in which they are tried."""
 
@@ -73,10 +70,7 @@ class Network:
             "suffix": self.suffix,
             "coordinator": {"urls": list(self.urls)},
         }
-        for name in ("listen_port", "rotate_after"):
-            if getattr(self, name):
-                value[name] = getattr(self, name)
-        return value
+        return value | {"listen_port": self.listen_port} if self.listen_port else value
 
     @property
     def names(self) -> NetworkNames:
@@ -98,7 +92,6 @@ class Network:
             urls=fields.fields("coordinator").urls("urls"),
             extra=fields.extra(_KNOWN_NETWORK),
             listen_port=fields.integer("listen_port", 1, 65535) if fields.has("listen_port") else 0,
-            rotate_after=fields.integer("rotate_after", 1) if fields.has("rotate_after") else 0,
             relays=read_relays(fields),
         )
 

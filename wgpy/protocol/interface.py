@@ -152,6 +152,32 @@ class Interface:
                 peer.need_key(now)
             self._refresh(peer, now)
 
+    def rotate_private_key(self, key: PrivateKey, now: float) -> None:
+        """A new key of who we are: unlike `set_private_key`, sessions go on. Handshakes under way are void,
+        and the next ones are made with this key, so peers have to know it by their next rekey.
+        """
+        identity = Identity.of(key)
+        self.remove_peer(identity.public, now)
+        self._local.identity = identity
+        public = bytes(identity.public)
+        self._local.engine.set_identity(mac1_key(public), cookie_key(public))
+        for peer in self._peers.values():
+            peer.rotate_identity()
+            self._refresh(peer, now)
+
+    def rename_peer(self, old: PublicKey, new: PublicKey, now: float) -> bool:
+        """The peer has another key by now: its session, endpoint, allowed IPs and counters stay, its next
+        handshake is with the new key. False: there is no such peer, or the new key is somebody's.
+        """
+        if old not in self._peers or new in self._peers or new == self.public_key:
+            return False
+        peer = self._peers.pop(old)
+        self._forget_answered(peer)
+        peer.take_key(new)
+        self._peers[new] = peer
+        self._refresh(peer, now)
+        return True
+
     def add_peer(self, public_key: PublicKey, now: float) -> Peer | None:
         """The peer with this key, made if need be; None, silently, when the key is our own."""
         if public_key == self.public_key:

@@ -130,6 +130,26 @@ class Peer:
         self._local.engine.expire_keypairs(self.id)
         self.timers.open_gate()
 
+    def rotate_identity(self) -> None:
+        """We have a new private key and are the same node: handshakes under way are void, the session goes
+        on.
+        """
+        self._clear_handshake()
+        self.handshake.precompute_static_static(self._local.identity)
+        self.timers.open_gate()
+
+    def take_key(self, public_key: PublicKey) -> None:
+        """The same peer has a new key: handshakes from now on are with it, the session goes on."""
+        self._clear_handshake()
+        preshared_key = self.handshake.preshared_key
+        self.public_key = public_key
+        self.handshake = Handshake(public_key)
+        self.handshake.preshared_key = preshared_key
+        self.handshake.precompute_static_static(self._local.identity)
+        self.cookies = CookieGenerator(bytes(public_key))
+        self._last_timestamp = self._preceded = self.answered = None
+        self.timers.open_gate()
+
     def _clear_handshake(self) -> None:
         if self.handshake.local_index is not None:
             self._local.engine.release_index(self.handshake.local_index)
