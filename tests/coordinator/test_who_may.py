@@ -113,7 +113,8 @@ OF_NODES = [endpoint for endpoint in ENDPOINTS if endpoint.needs is Needs.NODE]
 
 FOR_EVERYONE = {
     "identity.show", "challenge.make", "node.join", "node.session", "setup.look", "setup.use", "session.open",
-    "join.commit", "join.open", "health.alive", "health.ready", "openapi.show",
+    "join.commit", "join.open", "relay.check_in", "relay.tunnel", "health.alive", "health.ready",
+    "openapi.show",
     "session.ways", "session.begin", "session.return",
 }  # fmt: skip
 """What a stranger may ask: it is limited by address."""
