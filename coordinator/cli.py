@@ -73,6 +73,7 @@ coordinator.add_command(restore)
     "--relay-port", type=click.IntRange(0, 65535), metavar="PORT",
     help="UDP port of its relay. Default: that of --listen, none with --database; 0: no relay.",
 )  # fmt: skip
+@click.option("--join", metavar="NETWORK", help="Put this host on a network, too, by a `wgpy up` of its own.")
 @click.option("--new-leaf", is_flag=True, help="Serve with the next TLS key, which nodes know already.")
 @click.option("--new-epoch", is_flag=True, help="After a restored backup: all nodes take a full map.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
@@ -89,6 +90,7 @@ def serve(
     proxies: tuple[str, ...],
     tls_by_proxy: bool,
     relay_port: int | None,
+    join: str | None,
     new_leaf: bool,
     new_epoch: bool,
     log_format: LogFormat,
@@ -114,6 +116,7 @@ def serve(
         own_certificate=own,
         new_epoch=new_epoch,
         new_leaf=new_leaf,
+        join=join,
         trusted_proxies=tuple(parse_prefix(text) for text in proxies),
         tls_by_proxy=tls_by_proxy,
         relay_port=relay_port,
@@ -134,6 +137,10 @@ def _announce(state_dir: Path | None, started: Started) -> None:
         click.echo(f"set up       {started.setup_url}   (once, for the first admin)")
     named = state_dir is not None and os.environ.get(ENVIRONMENT) != str(state_dir)
     where = f" --state-dir {shlex.quote(str(state_dir))}" if named else ""
+    if started.own_node is not None:
+        from coordinator.own_node import start_own_node  # noqa: PLC0415
+
+        start_own_node(started.own_node, click.echo)
     click.echo(f"Next: wgpy coordinator network create home{where}")
     click.echo(f"      wgpy coordinator token create home{where}")
 

@@ -37,6 +37,7 @@ from coordinator.identity import (
     rotate_leaf,
 )
 from coordinator.listen import ListenAddress, guessed_urls, local_url, open_listener
+from coordinator.own_node import OwnNode, prepare_own_node
 from coordinator.own_relay import OwnRelay, relay_hosts
 from coordinator.state_dir import AdminFile, StateDir
 from coordinator.store.api_keys import add_api_key, encode_api_key, is_api_key, parse_api_key_untrusted
@@ -76,6 +77,8 @@ class ServeOptions:
     new_leaf: bool = False
     trusted_proxies: tuple[Prefix, ...] = ()
     tls_by_proxy: bool = False
+    join: str | None = None
+    """The network that this host itself is to be a node of."""
     relay_port: int | None = None
     """UDP port of our own relay; None: that of the API, 0: there is none."""
 
@@ -94,6 +97,7 @@ class Started:
     admin_file: Path
     database: str
     setup_url: str | None
+    own_node: OwnNode | None = None
 
 
 def serve(options: ServeOptions, announce: Callable[[Started], None]) -> None:
@@ -126,6 +130,10 @@ def serve(options: ServeOptions, announce: Callable[[Started], None]) -> None:
         own_url = local_url(listener, tls=not options.tls_by_proxy)
         relay = _prepare_relay(database, credentials, options, listener, urls=urls, now=now)
         _provide_admin_file(state, database, credentials.identity, own_url, now)
+        own_node = None
+        if options.join is not None:
+            rng = random.SystemRandom()
+            own_node = prepare_own_node(database, credentials.identity, state, options.join, rng, now)
         started = Started(
             listening=own_url,
             urls=urls,
@@ -135,6 +143,7 @@ def serve(options: ServeOptions, announce: Callable[[Started], None]) -> None:
             admin_file=state.admin_file,
             database=database.shown,
             setup_url=_make_setup_url(database, urls[0], now),
+            own_node=own_node,
         )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             tell = functools.partial(announce, started)

@@ -215,3 +215,21 @@ def test_a_new_key_costs_no_packet_and_the_next_handshakes_are_made_with_it(mesh
     one.wait_reach(two)
     two.wait_reach(one)
     assert last in one.host.run("wg", "show", one.interface).stdout
+
+
+def test_the_coordinators_own_host_is_a_node_and_the_same_one_after_a_restart() -> None:
+    with Lab("own") as lab:
+        mesh = Mesh(Internet(lab), "home")
+        mesh.serving.kill()
+        host = mesh.coordinator
+        for _ in range(2):
+            serving = host.start(*mesh.serve_command, "--join", "home", log="joined")
+            own = Node(host, "home")
+            wait_until(lambda own=own: len(own._addresses()) == 2, "the node is up", 30)  # type: ignore[misc]
+            other = mesh.nodes.get("other") or mesh.join("other")
+            own.wait_reach(other)
+            found = json.loads(mesh.admin("node", "list", "home", "--json"))
+            assert len(found) == 2
+            serving.kill()
+            own.wait_reach(other)  # it outlives the server
+            host.run("wgpy", "down", "home")
