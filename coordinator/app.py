@@ -39,7 +39,7 @@ from coordinator.api import (
 )
 from coordinator.api.call import serve_endpoint
 from coordinator.api.context import Context, context_of
-from coordinator.api.edge import EXCEPTION_HANDLERS, limit_stranger
+from coordinator.api.edge import EXCEPTION_HANDLERS, limit_visitor
 from coordinator.api.openapi import with_document
 from coordinator.api.table import Endpoint, Needs, Query
 from coordinator.errors import STATUS, Refusal
@@ -188,7 +188,7 @@ PAGE_ROUTES = (
 
 
 async def _limited(serve: Handler, request: Request) -> Any:
-    limit_stranger(request)
+    limit_visitor(request)
     return await serve(request)
 
 

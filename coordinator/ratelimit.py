@@ -45,6 +45,13 @@ class RateLimit:
         """
         return cls(1 / 15, 10.0, 20.0, 200.0), cls(1 / 5, 50.0, 20.0, 200.0)
 
+    @classmethod
+    def for_page(cls) -> RateLimit:
+        """Of the page's files, which are in memory: a visit asks for 30 of them, and browsers keep none of a
+        coordinator whose certificate they do not trust.
+        """
+        return cls(500.0, 5000.0, 5000.0, 20000.0)
+
     @property
     def remembered(self) -> int:
         """How many sources take up memory."""

@@ -34,6 +34,7 @@ class Context:
     pump: Pump = field(init=False)
     providers: Providers = field(init=False)
     limit: RateLimit = field(default_factory=RateLimit)
+    page_limit: RateLimit = field(default_factory=RateLimit.for_page)
     passwords: Passwords = field(default_factory=Passwords)
     metrics: Metrics = field(default_factory=Metrics)
     sign_ins: tuple[RateLimit, RateLimit] = field(default_factory=RateLimit.for_sign_in)

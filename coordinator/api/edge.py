@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from coordinator.api.context import context_of
 from coordinator.errors import Refusal
+from coordinator.ratelimit import RateLimit
 from coordinator.store.database import is_disk_full
 from coordinator.store.nodes import NodeRow, find_node, find_removed
 from wgpy.addresses import IPAddress
@@ -149,8 +150,17 @@ def observed_address(request: Request) -> IPAddress | None:
 
 def limit_stranger(request: Request) -> None:
     """Count a request of somebody unproven. Raises Refusal `rate_limited`."""
-    context = context_of(request)
-    wait = context.limit.take("" if request.client is None else request.client.host, context.clock())
+    _limit(request, context_of(request).limit)
+
+
+def limit_visitor(request: Request) -> None:
+    """Count a request for a file of the page. Raises Refusal `rate_limited`."""
+    _limit(request, context_of(request).page_limit)
+
+
+def _limit(request: Request, limit: RateLimit) -> None:
+    source = "" if request.client is None else request.client.host
+    wait = limit.take(source, context_of(request).clock())
     if wait:
         raise Refusal(
             "rate_limited",

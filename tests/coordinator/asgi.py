@@ -281,6 +281,7 @@ async def running_service(
         random.Random(11),
         lambda: rows.now,
         limit=limit or RateLimit(1e6, 1e6, 1e6, 1e6),
+        page_limit=limit or RateLimit(1e6, 1e6, 1e6, 1e6),
     )
     app = build_app(context)
     async with app.router.lifespan_context(app):
