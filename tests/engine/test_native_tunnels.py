@@ -83,18 +83,17 @@ def send_numbered(sender: End, receiver: End, mtu: int, load: Load) -> None:
     """Datagrams at half the rate at which the first is lost: all arrive, and in order.
 
     `load.rate` is a first guess of that rate. Other programs may take the processor from a device for longer
-    than its queues last: then the next chance counts. Nothing excuses a datagram that overtakes.
+    than its queues last, and the cable itself reorders when they make a sender change processors in the midst
+    of a queue: then the next chance counts.
     """
 
     def send(rate: float, seconds: float) -> Trial:
-        trial = udp_load(
+        return udp_load(
             sender.host, receiver.host, receiver.inner["v4"], replace(load, rate=rate, seconds=seconds)
         )
-        assert trial.reordered == 0, f"{trial} at {rate:.0f}/s"
-        return trial
 
     capacity = float("inf")
-    lost = []
+    trials = []
     for _ in range(CHANCES):
         found = loss_free_rate(lambda rate: send(rate, TRIAL_SECONDS), load.rate, growth=3.0, most_trials=12)
         assert found.rate > 0
@@ -102,10 +101,11 @@ def send_numbered(sender: End, receiver: End, mtu: int, load: Load) -> None:
         before = sender.transfer[1]
         trial = send(capacity / 2, load.seconds)
         sent = (sender.transfer[1] - before) // message_size(load.size, mtu)
-        lost.append(lost_by_ours(sender, receiver, trial, sent))
-        if not lost[-1]:
+        lost = lost_by_ours(sender, receiver, trial, sent)
+        if not lost and not trial.reordered:
             return
-    raise AssertionError(f"at half of {capacity:.0f}/s so many of {trial.sent} are lost: {lost}")
+        trials.append((trial, lost))
+    raise AssertionError(f"at half of {capacity:.0f}/s datagrams are lost by us or overtaken: {trials}")
 
 
 def message_size(payload: int, mtu: int) -> int:
