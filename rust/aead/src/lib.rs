@@ -14,6 +14,7 @@ mod avx2;
 #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
 mod avx512;
 mod batch;
+#[cfg(target_arch = "x86_64")]
 mod beside;
 mod chacha;
 mod choice;
@@ -26,6 +27,7 @@ mod library;
 mod neon;
 mod poly;
 mod poly26;
+#[cfg(target_arch = "x86_64")]
 mod poly64;
 
 pub use batch::{MAX_BATCH, Message};
