@@ -356,20 +356,6 @@ def test_a_node_removed_while_it_was_away_forgets_when_it_comes_back(mesh: Mesh,
     assert left_behind(host) == []
 
 
-def test_two_networks_with_one_range_do_not_take_it_from_each_other(mesh: Mesh, host: Host) -> None:
-    ranges = re.findall(r"[\d.]+/16|fd[0-9a-f:]+/64", mesh.admin("network", "list"))
-    options = [word for each in ranges for word in ("--cidr", each)]
-    mesh.admin("network", "create", "second", *options)
-    host.run("wgpy", "up", "--detach", mesh.token())
-    second = mesh.admin("token", "create", "second").split()
-    token = next(word for word in second if word.startswith("wgpy1_"))
-    done = host.run("wgpy", "up", "--detach", token, check=False)
-    assert done.returncode == 1
-    assert re.search(rf"{ranges[0]} overlaps \S+ of wg-{mesh.network}", done.stderr)
-    host.run("wgpy", "leave", "second")
-    mesh.admin("network", "delete", "--yes", "second")
-
-
 def test_a_host_without_ipv6_joins_with_ipv4_and_says_so(mesh: Mesh, host: Host) -> None:
     host.run(
         "sh", "-c", "for each in all default; do echo 1 > /proc/sys/net/ipv6/conf/$each/disable_ipv6; done"
