@@ -6,6 +6,7 @@ interface is configured (UAPI, a file, the mesh), the engine has something to te
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import time
@@ -17,7 +18,7 @@ import trio
 
 from wgpy.clock import boottime, sleep_until, wall_clock_ns
 from wgpy.engine import DeviceEngine, cipher, make_engine
-from wgpy.errors import HostError, sole_error
+from wgpy.errors import HostError, InterfaceGone, sole_error
 from wgpy.link_watch import LinkState, LinkWatch
 from wgpy.netlink import Netlink
 from wgpy.protocol.actions import Control, EngineFailed, Event, OtherDatagram
@@ -45,7 +46,7 @@ def open_device(
     """A device called `name` (`wg%d`: with the first free number), or on the TUN given, whose name it takes.
 
     `engine` None: the best of this host. `mtu` is for a TUN made here. `highest_timestamp`: see Interface.
-    Raises ConfigError, HostError; then a TUN given is closed, too.
+    Raises ConfigError, HostError (InterfaceGone: it was deleted meanwhile); then a TUN given is closed, too.
     """
     try:
         if engine is None:
@@ -53,9 +54,11 @@ def open_device(
         if tun is None:
             tun = Tun.create(name, vnet_hdr=engine.wants_vnet_hdr, mtu=mtu)
         return Device(tun, engine, highest_timestamp=highest_timestamp)
-    except BaseException:
+    except BaseException as error:
         if tun is not None:
             tun.close()
+        if isinstance(error, OSError) and error.errno == errno.EBADFD:
+            raise InterfaceGone(f"{name} was deleted while it was set up: start it again") from error
         raise
 
 

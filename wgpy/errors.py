@@ -31,6 +31,10 @@ class HostError(WgpyError):
     """The host refuses what we need: permission, a missing device, a name in use."""
 
 
+class InterfaceGone(HostError):
+    """Someone deleted the interface while it was set up: whoever waits for its end has it."""
+
+
 class StateError(WgpyError):
     """A state file that cannot be read as what it should be. It is kept as it was found."""
 

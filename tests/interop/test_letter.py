@@ -355,6 +355,31 @@ def test_a_packet_from_another_peers_address_is_refused_but_moves_the_endpoint(
     assert endpoint() == f"{one.host.ipv4}:9997"
 
 
+_THROW = """
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+sock = socket.socket(family, socket.SOCK_DGRAM)
+for first in (b"", b"\\1\\0\\0\\0", b"\\2\\0\\0\\0", b"\\3\\0\\0\\0", b"\\4\\0\\0\\0", b"\\5\\0\\0\\0"):
+    for size in (0, 1, 31, 32, 148, 1472, 9000, 65507):
+        sock.sendto((first + bytes(size))[:size], (sys.argv[1], int(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("outer", ["v4", "v6"])
+def test_datagrams_of_any_size_do_not_stop_reception(
+    internet: Internet, ours: Implementation, outer: Family
+) -> None:
+    one, two = connect(internet, ours, ours, outer=outer)
+    assert one.ping(two)
+    stranger = internet.host(f"thrower{next(_numbers)}")
+    address = str(two.host.ipv4 if outer == "v4" else two.host.ipv6)
+    for _ in range(3):
+        stranger.run(sys.executable, "-c", _THROW, address, str(PORT))
+        assert one.ping(two)
+        assert two.ping(one)
+    assert two.device.tail() == ""
+
+
 def test_a_device_that_does_not_exist_is_an_error_of_wg(internet: Internet, ours: Implementation) -> None:
     one, _ = connect(internet, ours, ours)
     with pytest.raises(HostFailure):

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Final, NoReturn
 
 from wgpy import __version__
-from wgpy.errors import HostError, WgpyError
+from wgpy.errors import HostError, InterfaceGone, WgpyError
 from wgpy.protocol.constants import DEFAULT_MTU
 from wgpy.tun import Tun
 from wgpy.uapi.listener import UapiListener
@@ -184,6 +184,10 @@ def _run(tun: Tun, listener: UapiListener, report: int | None) -> None:
     status = _Serving()
     try:
         run_trio(serve)
+    except InterfaceGone:
+        # An end like any other, but for one who was told to come back when it serves.
+        if report is not None:
+            raise
     finally:
         listener.close()
         tun.close()
