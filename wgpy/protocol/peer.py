@@ -306,10 +306,17 @@ class Peer:
             self.need_key(now)
 
     def _rekey(self, now: float) -> None:
-        """The engine asks once, so what the gate holds now is asked for again when it opens."""
-        if not self.request_handshake(now) and not self.timers.gate_is_open(now):
+        """The engine asks once, so what the gate holds now is asked for again when it opens; unless the
+        session in use came of the handshake that closed it: then the one before was meant, and it was told
+        late.
+        """
+        if not self.request_handshake(now) and not self.timers.gate_is_open(now) and not self._is_renewed():
             self._rekey_waits = True
             self.timers.wait_for_gate(self._gives_way())
+
+    def _is_renewed(self) -> bool:
+        current, sent_at = self._facts().current, self.timers.handshake_sent_at
+        return current is not None and sent_at is not None and current.created_at >= sent_at
 
     def need_key(self, now: float) -> None:
         """See to it that what is staged gets a key, at the latest when the gate opens."""
