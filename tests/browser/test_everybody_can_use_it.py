@@ -85,6 +85,8 @@ def page(make_page: Callable[..., Page], office: Crowd) -> Page:
 def visit(page: Page, address: str) -> None:
     page.goto(address)
     expect(page.get_by_role("heading", level=1).filter(has_text=PAGES[address])).to_be_visible()
+    # A page that follows what changes has looked once more by then.
+    expect(page.locator("body")).not_to_have_attribute("data-live", "begins")
 
 
 def faults_of(page: Page, where: str) -> list[str]:

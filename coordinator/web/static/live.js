@@ -17,8 +17,9 @@ export function follow(network, refresh, signal, { tunnels = false } = {}) {
     running = false;
   };
   const source = new EventSource(`/v1/admin/networks/${encodeURIComponent(network)}/events`);
-  let opened = false;
-  source.addEventListener("open", () => { document.body.dataset.live = "yes"; if (opened) run(); opened = true; });
+  document.body.dataset.live = "begins";
+  // Also the first time: what changed while the page was being made is in no event.
+  source.addEventListener("open", async () => { await run(); if (!signal.aborted) document.body.dataset.live = "yes"; });
   source.addEventListener("error", () => { document.body.dataset.live = "no"; });
   let seen = "";
   source.addEventListener("change", (event) => {
