@@ -66,7 +66,8 @@ def test_memory_stays_small_under_full_load(internet: Internet, ours: Implementa
     after = [peak_bytes(end.device) for end in (one, two)]
     print(f"{ours}: {before} octets at rest, {after} after all")
     assert max(after) < most
-    assert one.ping(two)
+    # The first echo may meet a queue that the datagrams have left full.
+    wait_until(lambda: one.ping(two), "the tunnel is as good as before")
     tunnel.close()
 
 
