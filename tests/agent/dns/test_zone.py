@@ -14,8 +14,6 @@ from wgpy.agent.dns.message import (
     Code,
     InvalidQuery,
     Type,
-    addresses_in,
-    encode_query,
     is_reply_to,
     is_truncated,
     parse_query_untrusted,
@@ -52,6 +50,13 @@ def ask(name: str, qtype: str = "A", limit: int = 512) -> dnslib.DNSRecord | Non
         return None
     assert is_reply_to(answer, asked)
     return dnslib.DNSRecord.parse(answer)
+
+
+def with_edns(name: str) -> bytes:
+    """A query that takes replies of 1232 octets."""
+    asked = dnslib.DNSRecord.question(name)
+    asked.add_ar(dnslib.EDNS0(udp_len=1232))
+    return bytes(asked.pack())
 
 
 def found(name: str, qtype: str = "A") -> list[tuple[str, str]]:
@@ -154,11 +159,11 @@ def test_a_reply_that_does_not_fit_is_marked_as_cut() -> None:
     assert whole is not None
     assert (len(cut) <= 512, is_truncated(cut)) == (True, True)
     assert (len(dnslib.DNSRecord.parse(whole).rr), is_truncated(whole)) == (100, False)
-    assert len(addresses_in(whole)) == 100
+    assert {int(each.rdata.data[2]) for each in dnslib.DNSRecord.parse(whole).rr} == set(range(100))
 
 
 def test_edns_is_answered_and_its_size_kept_to() -> None:
-    asked = encode_query(7, ("alice", "home", "internal"), Type.A)
+    asked = with_edns("alice.home.internal")
     query = parse_query_untrusted(asked)
     assert (query.has_edns, query.size) == (True, 1232)
     reply = dnslib.DNSRecord.parse(ZONE.answer(query, query.size) or b"")
@@ -196,7 +201,7 @@ def test_no_octets_raise_anything_but_the_parsers_error(data: bytes) -> None:
 
 def test_damaged_queries_raise_nothing_else_either() -> None:
     rng = random.Random(5)
-    good = encode_query(7, ("alice", "home", "internal"), Type.A)
+    good = with_edns("alice.home.internal")
     for _ in range(2000):
         data = bytearray(good)
         for _ in range(rng.randrange(1, 4)):
@@ -206,5 +211,4 @@ def test_damaged_queries_raise_nothing_else_either() -> None:
         except InvalidQuery:
             continue
         ZONE.answer(query, query.size)
-        addresses_in(bytes(data))
         is_reply_to(bytes(data), good)

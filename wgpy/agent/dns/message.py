@@ -168,13 +168,6 @@ def _encode_record(answer: Answer) -> bytes:
     return owner + struct.pack("!HHIH", answer.type, IN, answer.ttl, len(answer.data)) + answer.data
 
 
-def encode_query(id_: int, name: Name, type_: Type) -> bytes:
-    """A query of our own: recursion desired, with EDNS."""
-    question = encode_name(name) + struct.pack("!HH", type_, IN)
-    options = b"\0" + struct.pack("!HHIH", Type.OPT, OWN_SIZE, 0, 0)
-    return HEADER.pack(id_, _RD, 1, 0, 0, 1) + question + options
-
-
 def is_reply_to(data: bytes, asked: bytes) -> bool:
     """Whether `data` answers the query `asked`: the same id and question, and marked as a reply."""
     if len(data) < HEADER.size or data[:2] != asked[:2] or not data[2] & 0x80:
@@ -189,36 +182,3 @@ def is_reply_to(data: bytes, asked: bytes) -> bool:
 
 def is_truncated(data: bytes) -> bool:
     return len(data) > 2 and bool(data[2] & _TC >> 8)
-
-
-def addresses_in(data: bytes) -> list[tuple[Type, bytes]]:
-    """The A and AAAA records among a reply's answers, in order. What cannot be read ends the list."""
-    found: list[tuple[Type, bytes]] = []
-    try:
-        _, _, questions, answers, _, _ = HEADER.unpack_from(data)
-        at = HEADER.size
-        for _ in range(questions):
-            at = _skip_name(data, at) + 4
-        for _ in range(answers):
-            at = _skip_name(data, at)
-            type_, class_, _, length = struct.unpack_from("!HHIH", data, at)
-            content = data[at + 10 : at + 10 + length]
-            at += 10 + length
-            if class_ == IN and (type_, len(content)) in ((Type.A, 4), (Type.AAAA, 16)):
-                found.append((Type(type_), content))
-    except (struct.error, InvalidQuery):
-        pass
-    return found
-
-
-def _skip_name(data: bytes, at: int) -> int:
-    """Behind a name that may be compressed. Raises InvalidQuery."""
-    while True:
-        if at >= len(data):
-            raise InvalidQuery("a name without an end")
-        length = data[at]
-        if length >= 0xC0:
-            return at + 2
-        if not length:
-            return at + 1
-        at += 1 + length

@@ -50,9 +50,8 @@ def render_for(base: Base, claims: Sequence[Claim]) -> str:
     asked = exclusive or claims
     servers = [server for claim in asked for server in claim.servers]
     search = [domain for claim in asked for domain in claim.search]
-    if exclusive:
-        return render(Base(base.text, base.link), servers, search, fall_back=False)
-    return render(base, servers, search, fall_back=not _asks_all_at_once())
+    fall_back = not exclusive and not _asks_all_at_once()
+    return render(base, servers, search, fall_back=fall_back)
 
 
 def _asks_all_at_once() -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from wgpy.addresses import Endpoint, IPAddress
-from wgpy.agent.dns.message import Name, Type, addresses_in, encode_query, is_reply_to
+from wgpy.agent.dns.message import is_reply_to
 
 logger = logging.getLogger(__name__)
 
@@ -102,20 +102,6 @@ async def read_framed(stream: trio.SocketStream) -> bytes | None:
             return None
         held += chunk
     return bytes(held[2:])
-
-
-async def look_up(name: Name, servers: Sequence[Endpoint]) -> list[bytes]:
-    """The packed IPv4 and IPv6 addresses of a host, asked of these servers; [] when they do not say."""
-    found: list[bytes] = []
-
-    async def ask_for(kind: Type) -> None:
-        reply = await ask_over_udp(encode_query(secrets.randbits(16), name, kind), servers)
-        found.extend(packed for _, packed in addresses_in(reply or b""))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(ask_for, Type.A)
-        nursery.start_soon(ask_for, Type.AAAA)
-    return found
 
 
 def at_port(servers: Sequence[IPAddress], port: int = PORT) -> list[Endpoint]:
