@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import random
 import socket
@@ -86,7 +87,7 @@ async def served(device: MemoryDevice, directory: Path) -> AsyncIterator[Path]:
 
 async def talk(path: Path, request: bytes, *, end: bool = True) -> bytes:
     """All that is answered, up to the end of the connection."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with await trio.open_unix_socket(str(path)) as stream:
             await stream.send_all(request)
             if end:
@@ -219,12 +220,18 @@ async def test_130560_lines_leave_others_their_turn(served: Path, device: Memory
             await trio.lowlevel.checkpoint()
             longest = max(longest, time.thread_time() - before)
 
+    # What the tests before left behind is not this device's: looking through it is no turn that it takes.
+    gc.collect()
+    gc.freeze()
     began = time.thread_time()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(measure)
-        assert await talk(served, request) == b"errno=0\n\n"
-        assert (await talk(served, b"get=1\n\n")).count(b"allowed_ip=") == 130560
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(measure)
+            assert await talk(served, request) == b"errno=0\n\n"
+            assert (await talk(served, b"get=1\n\n")).count(b"allowed_ip=") == 130560
+            nursery.cancel_scope.cancel()
+    finally:
+        gc.unfreeze()
     # A share and not a time: machines differ, and a busy one is slow in its own time, too.
     assert longest < (time.thread_time() - began) / 4
     assert sum(len(peer.allowed_ips) for peer in device.interface.status(0.0)) == 130560
