@@ -10,7 +10,14 @@ import pytest
 from tests.mesh.examples import NETWORK_ID, identity_key, machine_key, node_id, seed
 from wgpy.addresses import Endpoint
 from wgpy.mesh import relay
-from wgpy.mesh.relay_link import HELLO_TIMES, KEEPALIVE_INTERVAL, REFUSED_WAIT, LinkState, RelayLink
+from wgpy.mesh.relay_link import (
+    ACK_TIMES,
+    HELLO_TIMES,
+    KEEPALIVE_INTERVAL,
+    REFUSED_WAIT,
+    LinkState,
+    RelayLink,
+)
 from wgpy.mesh.relay_ticket import Ticket, sign_ticket
 from wgpy.mesh.signing import IdentityKey, RelayKey, relay_register_input
 from wgpy.relay.admission import Admission, Node
@@ -144,7 +151,7 @@ def test_a_relay_that_stops_answering_is_noticed_and_asked_for_ever() -> None:
     assert world.link.state is LinkState.CONNECTING
     assert world.link.session is None
     world.pass_time(20)
-    assert world.link.is_silent(world.now)
+    assert world.link.is_silent
     assert world.link.reason == "it does not answer"
     world.sent.clear()
     world.pass_time(10 * HELLO_TIMES[-1])
@@ -152,7 +159,47 @@ def test_a_relay_that_stops_answering_is_noticed_and_asked_for_ever() -> None:
     world.is_cut = False
     world.pass_time(HELLO_TIMES[-1] + 1)
     assert world.link.state is LinkState.UP
-    assert not world.link.is_silent(world.now)
+    assert not world.link.is_silent
+
+
+def test_a_way_that_is_blocked_is_known_in_a_third_of_a_second_before_and_in_a_session() -> None:
+    world = World()
+    world.is_cut = True
+    world.start()
+    world.pass_time(0.25)
+    assert not world.link.is_silent
+    world.pass_time(0.1)
+    assert world.link.is_silent
+    world.is_cut = False
+    world.pass_time(1)
+    assert (world.link.state, world.link.is_silent) == (LinkState.UP, False)
+    world.is_cut = True
+    world.link.check(world.now)
+    world.exchange()
+    world.pass_time(0.35)
+    assert (world.link.state, world.link.is_silent) == (LinkState.UP, True)
+    world.is_cut = False
+    world.pass_time(1)
+    assert (world.link.state, world.link.is_silent) == (LinkState.UP, False)
+    world.is_cut = True
+    world.link.check(world.now)
+    world.exchange()
+    world.pass_time(sum(ACK_TIMES) + 0.1)
+    assert world.link.state is LinkState.CONNECTING
+
+
+def test_of_several_places_that_are_asked_the_first_that_answers_gets_the_ticket() -> None:
+    world = World()
+    world.link.start(make_ticket(), world.now)
+    (hello,) = world.link.outbox
+    world.link.outbox.clear()
+    cookie = relay.encode_cookie(hello[4:20], b"c" * 16)
+    assert world.link.handle_datagram(cookie, world.now)
+    assert kinds(world.link.outbox) == [relay.Kind.REGISTER]
+    assert not world.link.handle_datagram(cookie, world.now)
+    assert kinds(world.link.outbox) == [relay.Kind.REGISTER]
+    world.exchange()
+    assert world.link.state is LinkState.UP
 
 
 def test_a_relay_that_was_started_anew_has_the_node_back_at_once() -> None:

@@ -178,7 +178,9 @@ def _watch(pair: Pair, first: Node, second: Node, patience: float) -> Meeting:
 
     def is_proven() -> bool:
         says = [first.peer(second) or {}, second.peer(first) or {}]
-        return all(peer.get("path") == pair.expected and "answers" in peer["reason"] for peer in says)
+        return all(
+            peer.get("path") == pair.expected and "it answers there" in peer["reason"] for peer in says
+        )
 
     with contextlib.suppress(HostFailure):
         wait_until(is_proven, "the best path", patience)

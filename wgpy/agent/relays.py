@@ -10,7 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import trio
@@ -27,6 +27,7 @@ from wgpy.errors import CoordinatorError
 from wgpy.mesh.relay import (
     RANDOM_SIZE,
     Cookie,
+    Kind,
     encode_hello,
     parse_relay_untrusted,
     relay_id_of,
@@ -44,8 +45,9 @@ logger = logging.getLogger(__name__)
 RESOLVE_INTERVAL: Final = 300.0
 """Seconds after which a relay's names are resolved again; sooner while it does not answer."""
 RESOLVE_AGAIN: Final = 10.0
+ASK_SOON: Final = 1.0
 ASK_INTERVAL: Final = 15.0
-"""Seconds between looks at whether UDP gets through by now, while TLS carries us."""
+"""Seconds until the first look at whether UDP gets through by now, while TLS carries us, and between two."""
 TUNNEL_PAUSE: Final = 10.0
 """Seconds until TLS is tried again where it failed, too."""
 LOOPBACK: Final = ipaddress.IPv4Address("127.0.0.1")
@@ -60,25 +62,39 @@ class TicketOffice(Protocol):
 
 @dataclass(slots=True)
 class _Use:
-    """One relay. `told` is what the engine knows of it."""
+    """One relay. `told` is what the engine knows of it. It is asked at all of its `places` at once; `remote`
+    is the one that answered first.
+    """
 
     relay: Relay
     number: int
     link: RelayLink
     addresses: tuple[Endpoint, ...] = ()
     remote: Endpoint | None = None
-    tried: int = 0
     told: tuple[Endpoint, int] | None = None
     was_draining: bool = False
     resolve_at: float = 0.0
     is_resolving: bool = False
     tunnel: RelayTunnel | None = None
-    is_tunnelling: bool = False
+    tunnelling: trio.CancelScope | None = None
+    """Of the task that opens the tunnel and runs it."""
     question: bytes = b""
     """Of the HELLO by which UDP is tried while the tunnel carries us."""
     ask_at: float = 0.0
-    is_answered: trio.Event = field(default_factory=trio.Event)
     why_no_tunnel: str = ""
+
+    @property
+    def places(self) -> tuple[Endpoint, ...]:
+        """Where it may be."""
+        return self.addresses if self.tunnel is None else (*self.addresses, self.tunnel.remote)
+
+    @property
+    def is_over_tls(self) -> bool:
+        return self.tunnel is not None and self.remote == self.tunnel.remote
+
+    def stop_tunnel(self) -> None:
+        if self.tunnelling is not None:
+            self.tunnelling.cancel()
 
     @property
     def is_up(self) -> bool:
@@ -131,7 +147,7 @@ class Relays:
 
     def _drop(self, relay_id: str) -> None:
         use = self._uses.pop(relay_id)
-        use.is_answered.set()  # its tunnel ends
+        use.stop_tunnel()
         if use.told is not None:
             self._device.engine.set_relay(use.number, None)
             self._changed()
@@ -145,7 +161,7 @@ class Relays:
         by_relay = {ticket.relay: ticket for ticket in self.tickets}
         now = boottime()
         for relay_id, use in self._uses.items():
-            if (ticket := by_relay.get(relay_id)) is not None and use.remote is not None:
+            if (ticket := by_relay.get(relay_id)) is not None:
                 use.link.start(ticket, now)
 
     def check(self) -> None:
@@ -182,12 +198,11 @@ class Relays:
         return f"relay {next(names, 'that is gone')}"
 
     def reports(self) -> tuple[RelayReport, ...]:
-        now = boottime()
         return tuple(
             RelayReport(
                 use.relay.name,
                 use.link.state.value,
-                "" if use.is_up else self._why_not(use, now),
+                "" if use.is_up else self._why_not(use),
                 _where(use),
                 None if use.link.rtt is None or not use.is_up else round(use.link.rtt * 1000, 2),
                 use.link.is_draining,
@@ -195,8 +210,8 @@ class Relays:
             for use in self._uses.values()
         )
 
-    def _why_not(self, use: _Use, now: float) -> str:
-        if use.remote is None:
+    def _why_not(self, use: _Use) -> str:
+        if not use.places:
             return f"cannot find {', '.join(use.relay.hosts)}"
         if all(ticket.relay != use.relay.id for ticket in self.tickets):
             return "the coordinator has given no ticket yet"
@@ -212,7 +227,7 @@ class Relays:
             while True:
                 self._step()
                 deadlines = [use.link.next_deadline() for use in self._uses.values()]
-                deadlines += [use.ask_at for use in self._uses.values() if use.tunnel is not None]
+                deadlines += [use.ask_at for use in self._uses.values() if use.is_over_tls]
                 until = min((at for at in deadlines if at is not None), default=boottime() + RESOLVE_AGAIN)
                 self._wake = trio.Event()
                 with trio.CancelScope() as scope:
@@ -231,9 +246,11 @@ class Relays:
                 use.is_resolving = True
                 self._nursery.start_soon(self._resolve, use)
             use.link.handle_timeout(now)
-            if use.link.is_silent(now) and not use.is_up:
-                self._try_next(use, now)
-            if use.tunnel is not None and now >= use.ask_at:
+            if use.link.is_silent:
+                self._look_elsewhere(use, now)
+            elif use.is_up and use.tunnelling is not None and not use.is_over_tls:
+                use.stop_tunnel()  # UDP was slower than thought
+            if use.is_over_tls and now >= use.ask_at:
                 self._ask_udp(use, now)
             if use.link.needs_ticket:
                 use.link.needs_ticket = False
@@ -246,8 +263,9 @@ class Relays:
         for use in self._uses.values():
             outbox, use.link.outbox = use.link.outbox, []
             for data in outbox:
-                if use.remote is not None:
-                    engine.send_datagram(data, use.remote)
+                known = () if use.remote is None else (use.remote,)
+                for place in use.places if data[1] == Kind.HELLO else known:
+                    engine.send_datagram(data, place)
             told = None
             if use.remote is not None and use.link.session is not None:
                 told = (use.remote, use.link.session)
@@ -258,72 +276,62 @@ class Relays:
                 logger.info("relay %s: %s", use.relay.name, "up" if told else use.link.reason or "down")
             if use.link.is_draining != use.was_draining:
                 use.was_draining, is_news = use.link.is_draining, True
-        remotes = frozenset(
-            remote
-            for use in self._uses.values()
-            for remote in (use.remote, *(use.addresses if use.tunnel is not None else ()))
-            if remote is not None
-        )
+        remotes = frozenset(place for use in self._uses.values() for place in use.places)
         self._datagrams.expect("relays", DatagramFilter(remotes=remotes), self._handle)
         if is_news:
             self._changed()
 
     def _handle(self, datagram: OtherDatagram) -> None:
+        origin = datagram.origin.remote
         for use in self._uses.values():
-            if use.remote == datagram.origin.remote:
-                use.link.handle_datagram(datagram.data, boottime())
-            elif use.tunnel is not None and datagram.origin.remote in use.addresses:
+            if origin not in use.places:
+                continue
+            if use.link.handle_datagram(datagram.data, boottime()):
+                use.remote = origin
+            elif use.is_over_tls and origin in use.addresses:
                 answer = parse_relay_untrusted(datagram.data)
                 if isinstance(answer, Cookie) and answer.random == use.question:
-                    use.is_answered.set()
+                    logger.info("relay %s: UDP is answered again", use.relay.name)
+                    use.stop_tunnel()
         self._perform()
         self._wake.set()
-
-    def _try_next(self, use: _Use, now: float) -> None:
-        """It does not answer there: perhaps it does at another of its addresses."""
-        if use.tunnel is not None:
-            return
-        use.tried += 1
-        use.resolve_at = min(use.resolve_at, now + RESOLVE_AGAIN)
-        is_round = use.tried % max(1, len(use.addresses)) == 0
-        if is_round and use.relay.url is not None and not use.is_tunnelling and self._nursery is not None:
-            use.is_tunnelling = True
-            self._nursery.start_soon(self._tunnel, use, use.relay.url)
-        if len(use.addresses) > 1:
-            use.remote = use.addresses[use.tried % len(use.addresses)]
-            use.link.restart(now)
 
     # --- over TLS -----------------------------------------------------------------------------------------
 
-    async def _tunnel(self, use: _Use, url: str) -> None:
-        """UDP gets no answer: the same over TLS, until UDP does."""
-        try:
-            tunnel = await RelayTunnel.open(url, self._device.listen_port, LOOPBACK)
-        except CoordinatorError as error:
-            use.why_no_tunnel = str(error)
-            await trio.sleep(TUNNEL_PAUSE)
-            use.is_tunnelling = False
-            return
-        logger.info("relay %s: UDP gets no answer, so it is reached over TLS", use.relay.name)
-        use.tunnel, use.remote, use.why_no_tunnel = tunnel, tunnel.remote, ""
-        use.ask_at, use.is_answered = boottime() + ASK_INTERVAL, trio.Event()
-        use.link.restart(boottime())
-        self._perform()
-        self._wake.set()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._run_tunnel, tunnel, nursery.cancel_scope)
-            await use.is_answered.wait()
-            logger.info("relay %s: UDP is answered again", use.relay.name)
-            nursery.cancel_scope.cancel()
-        use.tunnel, use.is_tunnelling = None, False
-        use.remote = use.addresses[0] if use.addresses else None
-        use.link.restart(boottime())
-        self._perform()
-        self._wake.set()
+    def _look_elsewhere(self, use: _Use, now: float) -> None:
+        """It does not answer: it may have moved, and over TLS it may be reached at once."""
+        use.resolve_at = min(use.resolve_at, now + RESOLVE_AGAIN)
+        if use.relay.url is not None and use.tunnelling is None and self._nursery is not None:
+            use.tunnelling = trio.CancelScope()
+            self._nursery.start_soon(self._tunnel, use, use.relay.url, use.tunnelling)
 
-    async def _run_tunnel(self, tunnel: RelayTunnel, scope: trio.CancelScope) -> None:
-        await tunnel.run()
-        scope.cancel()
+    async def _tunnel(self, use: _Use, url: str, scope: trio.CancelScope) -> None:
+        """UDP gets no answer: the same over TLS, until UDP does."""
+        with scope:
+            try:
+                tunnel = await RelayTunnel.open(url, self._device.listen_port, LOOPBACK)
+            except CoordinatorError as error:
+                use.why_no_tunnel = str(error)
+                await trio.sleep(TUNNEL_PAUSE)
+            else:
+                logger.info("relay %s: UDP gets no answer, so it is asked over TLS too", use.relay.name)
+                use.tunnel, use.why_no_tunnel, use.ask_at = tunnel, "", boottime() + ASK_SOON
+                self._ask_anew(use)
+                opened = boottime()
+                await tunnel.run()
+                if boottime() - opened < TUNNEL_PAUSE:
+                    await trio.sleep(1)  # whoever hangs up at once is not asked in a tight loop
+        was_used = use.is_over_tls
+        use.tunnel = use.tunnelling = None
+        if was_used:
+            use.remote = None
+            self._ask_anew(use)
+
+    def _ask_anew(self, use: _Use) -> None:
+        """There are other places than before."""
+        use.link.restart(boottime())
+        self._perform()
+        self._wake.set()
 
     def _ask_udp(self, use: _Use, now: float) -> None:
         use.ask_at, use.question = now + ASK_INTERVAL, os.urandom(RANDOM_SIZE)
@@ -339,10 +347,10 @@ class Relays:
             use.is_resolving = False
         use.resolve_at = boottime() + (RESOLVE_INTERVAL if found else RESOLVE_AGAIN)
         if found:
-            use.addresses = tuple(dict.fromkeys(found))
-        if use.tunnel is None and use.remote not in use.addresses and use.addresses:
-            use.remote = use.addresses[0]
-            use.link.restart(boottime())
+            before, use.addresses = use.addresses, tuple(dict.fromkeys(found))
+            is_elsewhere = use.remote not in use.places if use.is_up else before != use.addresses
+            if is_elsewhere:
+                use.link.restart(boottime())
         self._start_links()
         self._wake.set()
 
@@ -366,7 +374,7 @@ class Relays:
 
 
 def _where(use: _Use) -> str | None:
-    if use.tunnel is not None:
+    if use.is_over_tls:
         return use.relay.url
     return None if use.remote is None else str(use.remote)
 

@@ -295,6 +295,7 @@ class PathMachine:
         came_online = peer.is_offline and not is_offline
         peer.is_offline = is_offline
         wanted = dict(list(dict(told).items())[:MAX_CANDIDATES])
+        known = {endpoint for endpoint, candidate in peer.candidates.items() if candidate.is_told}
         for endpoint, candidate in list(peer.candidates.items()):
             candidate.is_told = endpoint in wanted
             if not candidate.is_told and endpoint != peer.current and candidate.answered_at is None:
@@ -312,7 +313,7 @@ class PathMachine:
         self._bound(peer)
         if not peer.has_session:
             self._look_for(peer, new if not came_online else list(peer.candidates), now)
-        elif (new and not peer.is_quiet) or is_to_move:
+        elif (wanted.keys() - known and not peer.is_quiet) or is_to_move:
             self._begin_round(peer, now, peer.candidates.values())
 
     def set_quiet(self, peer_id: str, is_quiet: bool, now: float) -> None:

@@ -40,18 +40,18 @@ from wgpy.mesh.signing import (
 
 KEEPALIVE_INTERVAL: Final = 20.0
 """Seconds: NATs forget a quiet mapping after 30."""
-ACK_TIMEOUT: Final = 1.0
-"""Seconds after which a KEEPALIVE is sent again."""
-LOST_KEEPALIVES: Final = 4
-"""Unanswered ones after which the session counts as gone."""
+ACK_TIMES: Final = (0.3, 0.5, 1.0, 1.0)
+"""Seconds after which a KEEPALIVE is sent again; after the last the session counts as gone."""
 HELLO_TIMES: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between attempts to register; the last for ever."""
 REFUSED_WAIT: Final = 30.0
 """Seconds until the next attempt after a refusal."""
 MOVE_INTERVAL: Final = 0.1
 """Seconds between two answers to NOTICEs of another address, of which each run of data gets one."""
-BLOCKED_TIME: Final = 1.0
-"""Seconds without any answer after which UDP counts as blocked."""
+BLOCKED_TIME: Final = 0.3
+"""Seconds without any answer after which another way is worth a try; more where answers take longer."""
+SLOW: Final = 1.5
+"""Round trips of that."""
 
 
 class LinkState(enum.Enum):
@@ -82,6 +82,8 @@ class RelayLink:
         self.is_draining = False
         self.needs_ticket = False
         """The relay did not take the ticket: get another."""
+        self.is_silent = False
+        """It has answered nothing for so long that the way to it may be blocked."""
         self._relay = relay
         self._relay_key = key
         self._machine_key = machine_key
@@ -93,7 +95,8 @@ class RelayLink:
         self._counter = 0
         self._sent_at: float | None = None
         self._unanswered = 0
-        self._silent_since: float | None = None
+        self._silent_at: float | None = None
+        self._is_registering = False
         self._moved_at: float | None = None
         self._attempts = 0
         self._next_at: float | None = None
@@ -112,7 +115,7 @@ class RelayLink:
     def restart(self, now: float) -> None:
         """The way to the relay is another: nothing is known of it."""
         if self._ticket is not None:
-            self._silent_since = None
+            self._note_word()
             self._begin(now)
 
     def check(self, now: float) -> None:
@@ -124,22 +127,27 @@ class RelayLink:
             self._send_keepalive(now)
 
     def handle_timeout(self, now: float) -> None:
+        if self._silent_at is not None and now >= self._silent_at:
+            self.is_silent, self._silent_at = True, None
         if self._next_at is None or now < self._next_at:
             return
         if self.state is not LinkState.UP:
             self._send_hello(now)
-        elif self._unanswered >= LOST_KEEPALIVES:
+        elif self._unanswered >= len(ACK_TIMES):
             self.reason = "it stopped answering"
             self._begin(now)
         else:
             self._send_keepalive(now)
 
-    def handle_datagram(self, data: bytes, now: float) -> None:
-        """The relay's endpoint sent this."""
+    def handle_datagram(self, data: bytes, now: float) -> bool:
+        """A place where the relay may be sent this. Whether it is the answer to our HELLO: all that follows
+        goes there.
+        """
         match parse_relay_untrusted(data):
-            case Cookie(random, cookie) if random == self._random and self.state is not LinkState.UP:
-                self._silent_since = None
+            case Cookie(random, cookie) if random == self._random and self._is_asking:
+                self._note_word()
                 self._send_register(cookie, now)
+                return True
             case Registered() as message if message.random == self._random:
                 self._handle_registered(message, now)
             case Refused(random, reason) if random == self._random and self.state is not LinkState.UP:
@@ -148,14 +156,24 @@ class RelayLink:
                 self._handle_ack(ack, now)
             case Notice(session, reason, cookie) if session == self.session:
                 self._handle_notice(reason, cookie, now)
+        return False
 
     def next_deadline(self) -> float | None:
         """When `handle_timeout` is wanted."""
-        return self._next_at
+        return min((at for at in (self._next_at, self._silent_at) if at is not None), default=None)
 
-    def is_silent(self, now: float) -> bool:
-        """Whether the relay has answered nothing at all for so long that the way to it seems blocked."""
-        return self._silent_since is not None and now - self._silent_since >= BLOCKED_TIME
+    @property
+    def _is_asking(self) -> bool:
+        """Whether a HELLO waits for its answer: of several places the first that answers is taken."""
+        return self.state is not LinkState.UP and not self._is_registering
+
+    def _note_word(self) -> None:
+        self.is_silent, self._silent_at = False, None
+
+    def _note_question(self, now: float) -> None:
+        """Something was sent that is always answered."""
+        if self._silent_at is None and not self.is_silent:
+            self._silent_at = now + max(BLOCKED_TIME, SLOW * (self.rtt or 0.0))
 
     # --- registering --------------------------------------------------------------------------------------
 
@@ -167,10 +185,9 @@ class RelayLink:
         self._send_hello(now)
 
     def _send_hello(self, now: float) -> None:
-        self.state = LinkState.CONNECTING
-        if self._silent_since is None:
-            self._silent_since = now
-        elif self.is_silent(now):
+        self.state, self._is_registering = LinkState.CONNECTING, False
+        self._note_question(now)
+        if self.is_silent:
             self.reason = "it does not answer"
         self._sent_at = now
         self.outbox.append(encode_hello(self._random))
@@ -183,7 +200,7 @@ class RelayLink:
         ticket, ephemeral = self._ticket.encode(), self._ephemeral.public_key()
         signed = relay_register_input(self._relay, self._random, cookie, ephemeral, ticket)
         message = Register(self._random, cookie, ephemeral, ticket, self._machine_key.sign(signed))
-        self._sent_at = now
+        self._sent_at, self._is_registering = now, True
         self.outbox.append(encode_register(message))
 
     def _handle_registered(self, message: Registered, now: float) -> None:
@@ -200,13 +217,15 @@ class RelayLink:
         except ValueError:
             return
         self.state, self.session, self._key, self.reason = LinkState.UP, message.session, key, ""
-        self._counter, self._unanswered, self._silent_since = 0, 0, None
+        self._counter, self._unanswered = 0, 0
+        self._note_word()
         self.observed = parse_observed_untrusted(message.observed)
         self._note_rtt(now)
         self._next_at = now + KEEPALIVE_INTERVAL
 
     def _handle_refused(self, reason: int, now: float) -> None:
-        self.state, self._silent_since = LinkState.REFUSED, None
+        self.state = LinkState.REFUSED
+        self._note_word()
         known = reason in RefusalReason.__members__.values()
         self.reason = (
             RefusalReason(reason).words if known else f"it refused, for a reason unknown here ({reason})"
@@ -224,7 +243,9 @@ class RelayLink:
         self._unanswered += 1
         self._sent_at = now
         self.outbox.append(encode_keepalive(self.session, self._counter, self._key, cookie))
-        self._next_at = now + ACK_TIMEOUT
+        self._note_question(now)
+        patience = ACK_TIMES[min(self._unanswered, len(ACK_TIMES)) - 1]
+        self._next_at = now + max(patience, SLOW * (self.rtt or 0.0))
 
     def _handle_ack(self, ack: Ack, now: float) -> None:
         if self._key is None or ack.session != self.session or not self._key.verify(ack):
@@ -236,6 +257,7 @@ class RelayLink:
         if self._unanswered == 1:
             self._note_rtt(now)
         self._unanswered = 0
+        self._note_word()
         self.observed = parse_observed_untrusted(ack.observed)
         self._next_at = now + KEEPALIVE_INTERVAL
 
