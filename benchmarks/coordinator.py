@@ -2,49 +2,42 @@
 storm of reconnects, how many join a second.
 
 One coordinator process and, in this process, light nodes of the real protocol over real TLS. The figures of
-both are told: they share the machine's cores.
+both are told: they share the machine's cores. `--keep DIR` leaves coordinator and nodes there, so that one
+run can join them and another look at their streams.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import shutil
 import socket
+import ssl
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import uvloop
 
-from benchmarks.light_node import LightNode, Wire, client_context
+from benchmarks.light_node import LightNode, Refused, Wire, client_context
 from benchmarks.machine import commit, describe
-from coordinator.client import open_client
-from coordinator.state_dir import StateDir
+from benchmarks.population import Shape, at_once, load, make_networks, make_nodes, save
 from tests.coordinator.postgres import PostgresServer
 from tests.coordinator.process import Coordinator
-from wgpy.mesh.token import Token
 
-RESULTS = Path(__file__).parent / "results"
-TICK = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How many nodes, and how many of them are in one network."""
-
-    nodes: int
-    per_network: int
-
-    @property
-    def networks(self) -> int:
-        return -(-self.nodes // self.per_network)
+RESULTS: Final = Path(__file__).parent / "results"
+TICK: Final = os.sysconf("SC_CLK_TCK")
+WARM: Final = 0.1
+"""The share of the nodes that is there before memory is counted, so that what the process takes once,
+whatever their number, is not counted as theirs.
+"""
+BY_PROXY: Final = ("--tls-by-proxy", "--trusted-proxy", "127.0.0.0/8")
 
 
 class Server:
@@ -94,45 +87,77 @@ def _own_cpu() -> float:
     return times.user + times.system
 
 
-async def at_once(
-    count: int, work: Callable[[LightNode], Awaitable[None]], nodes: Sequence[LightNode]
-) -> None:
-    """`work` for every node, `count` of them at a time."""
-    waiting = iter(nodes)
-
-    async def worker() -> None:
-        for node in waiting:
-            await work(node)
-
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(count):
-            tasks.create_task(worker())
-
-
 def percentile(values: Sequence[float], share: float) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-async def changes(nodes: Sequence[LightNode], shape: Shape, count: int) -> dict[str, float]:
-    """How long from a node's new record to the last, and to each, of those that hear of it."""
+class Admin:
+    """Somebody at the page: one connection with the key of admin.json."""
+
+    def __init__(self, coordinator: Coordinator, context: ssl.SSLContext | None) -> None:
+        self._key = json.loads((coordinator.state_dir / "admin.json").read_text())["key"]
+        self._port, self._context = coordinator.port, context
+        self._wire: Wire | None = None
+
+    async def ask(self, method: str, path: str, body: object = None) -> Any:
+        """Raises Refused, OSError."""
+        if self._wire is None:
+            _, self._wire = await asyncio.get_running_loop().create_connection(
+                lambda: Wire(lambda _: None, lambda: None), "127.0.0.1", self._port, ssl=self._context,
+                server_hostname="c" if self._context else None, local_addr=("127.9.9.9", 0),
+            )  # fmt: skip
+        headers = "if-match: *\r\n" if method == "PATCH" else ""
+        status, answer = await self._wire.ask(method, f"/v1/admin/{path}", body, self._key, headers)
+        if status // 100 != 2:
+            raise Refused(f"{method} {path}: {status} {answer[:200]!r}")
+        return json.loads(answer)
+
+    async def look(self) -> dict[str, float]:
+        """What they get until cancelled: one request after the other."""
+        times: list[float] = []
+        errors = 0
+        with contextlib.suppress(asyncio.CancelledError):
+            while True:
+                began = time.perf_counter()
+                try:
+                    await self.ask("GET", "networks")
+                except (Refused, OSError):
+                    errors += 1
+                times.append(time.perf_counter() - began)
+                await asyncio.sleep(0.1)
+        return {"asked": len(times), "errors": errors, "slowest": round(max(times, default=0.0), 3)}
+
+
+async def edits(
+    admin: Admin, nodes: Sequence[LightNode], shape: Shape, count: int, *, far: Callable[[LightNode], bool]
+) -> dict[str, float]:
+    """How long from an admin's request to the last, and to each, of the nodes that need it. By turns a
+    setting of the network changes and the name of a node. `far` are those that are waited for.
+    """
     lasts, each = [], []
     for turn in range(count):
-        author = nodes[turn * shape.per_network % len(nodes)]
-        wire = await author.connect()
+        number = turn % shape.networks
+        peers = nodes[number * shape.per_network : (number + 1) * shape.per_network]
+        wanted = 1 + max(node.revision for node in peers)
         began = time.perf_counter()
-        revision = await author.sign(wire, 2 + turn)
-        first = author.host.number // shape.per_network * shape.per_network
-        peers = nodes[first : first + shape.per_network]
-        while any(node.revision < revision for node in peers):
+        if turn // shape.networks % 2:
+            member = peers[turn % len(peers)].host.membership
+            assert member is not None
+            path = f"networks/n{number}/nodes/{member.node}"
+            await admin.ask("PATCH", path, {"name": f"renamed-{turn}-{time.time_ns()}"})
+        else:
+            row = await admin.ask("GET", f"networks/n{number}")
+            began = time.perf_counter()
+            await admin.ask("PATCH", f"networks/n{number}", {"mtu": 1300 + (row["mtu"] + 1) % 70})
+        told = [node for node in peers if far(node)]
+        while any(node.revision < wanted for node in told):
             if time.perf_counter() > began + 60:
                 raise TimeoutError("a change did not reach every node within a minute")
             await asyncio.sleep(0.002)
-        delays = [node.at - began for node in peers]
+        delays = [node.at - began for node in told]
         lasts.append(max(delays))
         each += delays
-        assert wire.transport is not None
-        wire.transport.close()
         await asyncio.sleep(0.2)
     return {
         "changes": count,
@@ -153,7 +178,7 @@ async def storm(server: Server, nodes: Sequence[LightNode], *, cold: bool) -> di
     await asyncio.gather(*(node.lost.wait() for node in nodes))
     await asyncio.to_thread(server.coordinator.start)
     meter = Meter(server)
-    watching = asyncio.create_task(admins(server.coordinator))
+    watching = asyncio.create_task(Admin(server.coordinator, nodes[0].context).look())
     await at_once(500, _come_back, nodes)
     figures: dict[str, Any] = dict(meter.read())
     watching.cancel()
@@ -176,95 +201,99 @@ async def _come_back(node: LightNode) -> None:
     raise TimeoutError("a node did not come back")
 
 
-async def admins(coordinator: Coordinator) -> dict[str, float]:
-    """What somebody at the page gets until cancelled: one request after the other."""
-    key = json.loads((coordinator.state_dir / "admin.json").read_text())["key"]
-    times: list[float] = []
-    errors = 0
-    try:
-        _, wire = await asyncio.get_running_loop().create_connection(
-            lambda: Wire(lambda _: None, lambda: None), "127.0.0.1", coordinator.port,
-            ssl=client_context(), server_hostname="c", local_addr=("127.9.9.9", 0),
-        )  # fmt: skip
-        while True:
-            began = time.perf_counter()
-            status, _ = await wire.ask("GET", "/v1/admin/networks", None, key)
-            times.append(time.perf_counter() - began)
-            errors += status != 200
-            await asyncio.sleep(0.1)
-    except asyncio.CancelledError:
-        return {"asked": len(times), "errors": errors, "slowest": round(max(times, default=0.0), 3)}
-
-
-async def measure(shape: Shape, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    port = await asyncio.to_thread(_free_port)
-    coordinator = Coordinator(folder / "state", port)
-    await asyncio.to_thread(coordinator.start)
-    server = Server(coordinator)
-    figures: dict[str, Any] = {"nodes": shape.nodes, "per_network": shape.per_network}
-    try:
-        context = client_context()
-        nodes: list[LightNode] = []
-        for token in await asyncio.to_thread(make_networks, coordinator, shape):
-            numbers = range(len(nodes), min(len(nodes) + shape.per_network, shape.nodes))
-            nodes += [LightNode(number, coordinator.url, token, context) for number in numbers]
-        meter = Meter(server)
-        await at_once(64, LightNode.join, nodes)
-        figures["join"] = meter.read()
-        figures["join"]["a_second"] = round(shape.nodes / figures["join"]["seconds"], 1)
-        say("join", figures["join"])
-
-        # From a fresh process: what joining left in memory is not the streams'.
-        await asyncio.to_thread(coordinator.stop)
-        await asyncio.to_thread(coordinator.start)
-        await nodes[0].watch()
-        before = server.memory()
-        meter = Meter(server)
-        await at_once(128, LightNode.watch, nodes[1:])
-        figures["connect"] = meter.read()
-        await asyncio.sleep(3)
-        figures["connect"]["octets_a_node"] = (server.memory() - before) // (shape.nodes - 1)
-        say("connect", figures["connect"])
-
-        meter = Meter(server)
-        await asyncio.sleep(options.idle)
-        figures["idle"] = meter.read()
-        figures["idle"]["octets_a_node"] = (server.memory() - before) // (shape.nodes - 1)
-        figures["idle"]["cpu_percent"] = round(
-            100 * figures["idle"]["server_cpu"] / figures["idle"]["seconds"], 2
-        )
-        say("idle", figures["idle"])
-
-        meter = Meter(server)
-        figures["change"] = await changes(nodes, shape, options.changes)
-        figures["change"] |= {name: value for name, value in meter.read().items() if name != "seconds"}
-        say("change", figures["change"])
-
-        for name, cold in (("storm", False), ("cold_storm", True)):
-            figures[name] = await storm(server, nodes, cold=cold)
-            say(name, figures[name])
-            await asyncio.sleep(2)
-    finally:
-        for node in nodes:
-            node.hang_up()
-        await asyncio.to_thread(coordinator.stop)
+async def join(server: Server, shape: Shape, keep: Path) -> dict[str, Any]:
+    """All nodes join, 64 at a time; they and their tokens are kept."""
+    coordinator, context = server.coordinator, client_context()
+    tokens = await asyncio.to_thread(make_networks, coordinator, shape)
+    nodes = make_nodes(shape, tokens, [coordinator.url], context)
+    meter = Meter(server)
+    await at_once(64, LightNode.join, nodes)
+    figures = meter.read()
+    figures["a_second"] = round(shape.nodes / figures["seconds"], 1)
+    save(keep, coordinator.port, tokens, nodes)
     return figures
 
 
+async def watch(server: Server, nodes: Sequence[LightNode], options: argparse.Namespace) -> dict[str, Any]:
+    """All nodes begin their streams, and are left in peace."""
+    warm = max(1, int(WARM * len(nodes)))
+    base = server.memory()
+    await at_once(64, LightNode.watch, nodes[:warm])
+    await asyncio.sleep(3)
+    before = server.memory()
+    meter = Meter(server)
+    await at_once(128, LightNode.watch, nodes[warm:])
+    figures: dict[str, Any] = {"connect": meter.read()}
+    say("connect", figures["connect"])
+    await asyncio.sleep(3)
+    meter = Meter(server)
+    await asyncio.sleep(options.idle)
+    idle: dict[str, Any] = dict(meter.read())
+    memory = server.memory()
+    idle["octets_a_node"] = (memory - before) // (len(nodes) - warm)
+    idle["octets_of_process"] = memory
+    idle["octets_without_nodes"] = base
+    idle["cpu_percent"] = round(100 * idle["server_cpu"] / idle["seconds"], 2)
+    say("idle", idle)
+    return figures | {"idle": idle}
+
+
+async def measure(shape: Shape, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    keep = folder / "nodes.json"
+    figures: dict[str, Any] = {}
+    if not keep.exists():
+        async with running(folder, _free_port()) as server:
+            figures["join"] = await join(server, shape, keep)
+            say("join", figures["join"])
+    if options.join_only:
+        return figures
+    context = None if options.proxy else client_context()
+    port, nodes = load(keep, shape, context)
+    # A fresh process: what joining left in memory is not the streams'.
+    async with running(folder, port, *(BY_PROXY if options.proxy else ())) as server:
+        try:
+            figures |= await watch(server, nodes, options)
+            admin = Admin(server.coordinator, context)
+            meter = Meter(server)
+            figures["edit"] = await edits(admin, nodes, shape, options.changes, far=lambda _node: True)
+            figures["edit"] |= {name: value for name, value in meter.read().items() if name != "seconds"}
+            say("edit", figures["edit"])
+            for name, cold in () if options.proxy else (("storm", False), ("cold_storm", True)):
+                figures[name] = await storm(server, nodes, cold=cold)
+                say(name, figures[name])
+                await asyncio.sleep(2)
+        finally:
+            for node in nodes:
+                node.hang_up()
+    return figures
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, port: int, *words: str) -> AsyncIterator[Server]:
+    coordinator = Coordinator(folder / "state", port, *words)
+    await asyncio.to_thread(coordinator.start)
+    try:
+        yield Server(coordinator)
+    finally:
+        await asyncio.to_thread(coordinator.stop)
+
+
 async def measure_two(shape: Shape, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Two processes over one PostgreSQL: every other node of each network follows the other one."""
+    """Two processes over one PostgreSQL: every other node of each network follows the other one. Admins ask
+    the first; the nodes of the second are waited for.
+    """
     with tempfile.TemporaryDirectory(prefix="wgpy-postgres-") as place:
         postgres = PostgresServer(place)
         await asyncio.to_thread(postgres.start)
         servers: list[Server] = []
         nodes: list[LightNode] = []
-        figures: dict[str, Any] = {"nodes": shape.nodes, "per_network": shape.per_network, "processes": 2}
+        figures: dict[str, Any] = {"processes": 2}
         try:
             database = ("--database", await asyncio.to_thread(postgres.create, "wgpy"))
             for number in range(2):
                 own = folder / str(number)
                 own.mkdir()
-                coordinator = Coordinator(own / "state", await asyncio.to_thread(_free_port), *database)
+                coordinator = Coordinator(own / "state", _free_port(), *database)
                 if servers:
                     coordinator.state_dir.mkdir(mode=0o700)
                     shutil.copy(servers[0].coordinator.state_dir / "secrets.key", coordinator.state_dir)
@@ -272,12 +301,9 @@ async def measure_two(shape: Shape, options: argparse.Namespace, folder: Path) -
                 await asyncio.to_thread(coordinator.start)
                 servers.append(Server(coordinator))
             context = client_context()
-            for token in await asyncio.to_thread(make_networks, servers[0].coordinator, shape):
-                numbers = range(len(nodes), min(len(nodes) + shape.per_network, shape.nodes))
-                nodes += [
-                    LightNode(number, servers[number % 2].coordinator.url, token, context)
-                    for number in numbers
-                ]
+            tokens = await asyncio.to_thread(make_networks, servers[0].coordinator, shape)
+            urls = [server.coordinator.url for server in servers]
+            nodes = make_nodes(shape, tokens, urls, context)
             meters = [Meter(server) for server in servers]
             await at_once(64, LightNode.join, nodes)
             figures["join"] = _both(meters)
@@ -289,8 +315,11 @@ async def measure_two(shape: Shape, options: argparse.Namespace, folder: Path) -
             await asyncio.sleep(options.idle)
             figures["idle"] = _both(meters)
             say("idle", figures["idle"])
-            figures["change"] = await changes(nodes, shape, options.changes)
-            say("change", figures["change"])
+            admin = Admin(servers[0].coordinator, context)
+            figures["edit"] = await edits(
+                admin, nodes, shape, options.changes, far=lambda node: node.url == urls[1]
+            )
+            say("edit", figures["edit"])
         finally:
             for node in nodes:
                 node.hang_up()
@@ -305,22 +334,6 @@ def _both(meters: Sequence[Meter]) -> dict[str, float]:
     return first | {"server_cpu": round(first["server_cpu"] + second["server_cpu"], 3)}
 
 
-def make_networks(coordinator: Coordinator, shape: Shape) -> list[Token]:
-    """A token without limit for each."""
-    tokens = []
-    with open_client(StateDir(coordinator.state_dir)) as client:
-        for network in range(shape.networks):
-            name = f"n{network}"
-            client.call("POST", "networks", body={"name": name, "ranges": [_range(network)]})
-            made = client.call("POST", "networks", name, "tokens", body={"uses": 0})
-            tokens.append(Token.decode(made["token"]))
-    return tokens
-
-
-def _range(network: int) -> str:
-    return f"10.{network}.0.0/16" if network < 256 else f"172.{16 + network % 16}.0.0/16"
-
-
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -332,26 +345,47 @@ def say(what: str, figures: dict[str, Any]) -> None:
     print(f"{what:12}", "  ".join(f"{name} {value}" for name, value in figures.items()), flush=True)
 
 
+def write(path: Path, shape: Shape, load_before: float, figures: dict[str, Any]) -> None:
+    """Beside what other runs of the same shape found, each with the commit and the load that it had."""
+    known = json.loads(path.read_text()) if path.exists() else {}
+    stamp = {"commit": commit(), "load_before": round(load_before, 2)}
+    found = {name: value | stamp for name, value in figures.items() if isinstance(value, dict)}
+    value = {
+        "machine": describe(),
+        "nodes": shape.nodes,
+        "per_network": shape.per_network,
+        "figures": known.get("figures", {}) | found,
+    }
+    path.write_text(json.dumps(value, indent=2) + "\n")
+    print(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=1000)
     parser.add_argument("--per-network", type=int, default=1000)
     parser.add_argument("--idle", type=float, default=60.0, help="seconds to look at idle streams")
-    parser.add_argument("--changes", type=int, default=30)
+    parser.add_argument("--changes", type=int, default=60)
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="joined nodes stay there, and are taken from there"
+    )
+    parser.add_argument("--join-only", action="store_true", help="with --keep: the rest is another run's")
+    parser.add_argument("--proxy", action="store_true", help="TLS ends before the coordinator: plain HTTP")
     parser.add_argument("--postgres", action="store_true", help="two processes over one PostgreSQL")
     parser.add_argument("--no-write", action="store_true", help="keep no file of it")
     options = parser.parse_args()
     shape = Shape(options.nodes, options.per_network)
-    with tempfile.TemporaryDirectory(prefix="wgpy-benchmark-") as folder:
-        load = os.getloadavg()[0]
+    load_before = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="wgpy-benchmark-") as temporary:
+        folder: Path = options.keep or Path(temporary)
+        folder.mkdir(exist_ok=True)
         work = measure_two if options.postgres else measure
-        figures = uvloop.run(work(shape, options, Path(folder)))
+        figures = uvloop.run(work(shape, options, folder))
     if not options.no_write:
-        value = {"machine": describe(), "commit": commit(), "load_before": load, "figures": figures}
-        what = "-postgres" if options.postgres else ""
-        path = RESULTS / f"coordinator-{shape.nodes}x{shape.per_network}{what}.json"
-        path.write_text(json.dumps(value, indent=2) + "\n")
-        print(path)
+        what = "-postgres" if options.postgres else "-proxy" if options.proxy else ""
+        write(
+            RESULTS / f"coordinator-{shape.nodes}x{shape.per_network}{what}.json", shape, load_before, figures
+        )
 
 
 if __name__ == "__main__":

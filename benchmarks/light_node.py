@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.coordinator.hosts import Follower, Host
+from wgpy.mesh.signing import NO_LEAF
 from wgpy.mesh.spki import leaf_hash_untrusted
 from wgpy.mesh.token import Token
 from wgpy.mesh.wire import Challenge, Membership
@@ -57,9 +58,12 @@ class Wire(asyncio.Protocol):
         if self.streams:
             self.on_lost()
 
-    async def ask(self, method: str, path: str, body: object, bearer: str) -> tuple[int, bytes]:
+    async def ask(
+        self, method: str, path: str, body: object, bearer: str, headers: str = ""
+    ) -> tuple[int, bytes]:
+        """`headers` are whole lines, each with its line's end."""
         data = b"" if body is None else json.dumps(body).encode()
-        head = f"{method} {path} HTTP/1.1\r\nhost: c\r\ncontent-length: {len(data)}\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nhost: c\r\ncontent-length: {len(data)}\r\n{headers}"
         if bearer:
             head += f"authorization: Bearer {bearer}\r\n"
         self.answer = asyncio.get_running_loop().create_future()
@@ -152,6 +156,8 @@ class LightNode:
         return json.loads(answer)
 
     def _leaf(self, wire: Wire) -> bytes:
+        if self.context is None:
+            return NO_LEAF  # TLS ends before the coordinator
         assert wire.transport is not None
         tls = wire.transport.get_extra_info("ssl_object")
         return leaf_hash_untrusted(tls.getpeercert(binary_form=True))

@@ -111,13 +111,32 @@ def create_network(
 
 @network.command("edit")
 @click.argument("name")
+@click.option("--rename", metavar="NEW", help="Its suffix stays, unless --suffix is told, too.")
+@click.option(
+    "--cidr",
+    "cidrs",
+    multiple=True,
+    metavar="RANGE",
+    help="In place of those of its family; has to hold every address that a node has.",
+)
 @_settings
 @state_dir_option
 @json_option
 @one_line_errors
-def edit_network(name: str, state_dir: Path | None, as_json: bool, **settings: Any) -> None:
-    """Change settings of a network; what is not named stays. Its nodes follow within a second."""
+def edit_network(
+    name: str,
+    rename: str | None,
+    cidrs: tuple[str, ...],
+    state_dir: Path | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Change a network; what is not named stays. Its nodes follow within a second."""
     body = _body(settings)
+    if rename is not None:
+        body["name"] = rename
+    if cidrs:
+        body["ranges"] = [str(parse_prefix(text)) for text in cidrs]
     if not body:
         raise ConfigError("name what is to change: see `wgpy coordinator network edit --help`")
     with client_of(state_dir) as client:

@@ -41,11 +41,21 @@ Visibility = Annotated[
 ]
 
 
+Ranges = Annotated[
+    list[str],
+    msgspec.Meta(
+        max_length=MAX_RANGES, description="in an edit: in place of those of their family; IPv4, IPv6 or both"
+    ),
+]
+
+
 class NetworkEdit(msgspec.Struct):
     """What is left out stays. `keyless`: hosts may ask to join without a token. `approval`: joins wait,
-    unless their token says otherwise.
+    unless their token says otherwise. `ranges` have to hold every address that is given.
     """
 
+    name: str | UnsetType = UNSET
+    ranges: Ranges | UnsetType = UNSET
     description: Description | UnsetType = UNSET
     mtu: Mtu | UnsetType = UNSET
     keepalive: Keepalive | UnsetType = UNSET
@@ -56,10 +66,10 @@ class NetworkEdit(msgspec.Struct):
     rotate_after: RotateAfter | UnsetType = UNSET
     visibility: Visibility | UnsetType = UNSET
 
-    def changes(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """By the names of `NetworkSettings`. Raises ConfigError."""
-        found = {name: getattr(self, name) for name in NetworkEdit.__struct_fields__}
-        found = {name: value for name, value in found.items() if value is not UNSET}
+        names = [name for name in NetworkEdit.__struct_fields__ if name not in ("name", "ranges")]
+        found = {name: value for name in names if (value := getattr(self, name)) is not UNSET}
         if "visibility" in found:
             found["visibility"] = Policy.of(found["visibility"])
         return found
@@ -69,7 +79,7 @@ class NewNetwork(NetworkEdit, kw_only=True):
     """Without ranges, an unused private one of each family; null is as left out."""
 
     name: str
-    ranges: Annotated[list[str], msgspec.Meta(max_length=MAX_RANGES)] | None = None
+    ranges: Ranges | UnsetType | None = UNSET  # type: ignore[assignment]
     mtu: Mtu | UnsetType | None = UNSET  # type: ignore[assignment]
     keepalive: Keepalive | UnsetType | None = UNSET  # type: ignore[assignment]
 
@@ -105,15 +115,22 @@ async def list_networks(call: Call[None]) -> JsonObject:
 
 async def create_network(call: Call[NewNetwork]) -> object:
     body = call.body
-    settings = {name: value for name, value in body.changes().items() if value is not None}
+    settings = {name: value for name, value in body.settings().items() if value is not None}
     wish = networks.NetworkWish(body.name, tuple(map(parse_prefix, body.ranges or ())), settings)
     taken = await to_thread.run_sync(host_ranges)
     return await call.create(_network_json, networks.create_network, wish, call.context.rng, call.now, taken)
 
 
 async def edit_network(call: Call[NetworkEdit]) -> JsonObject:
-    changes = call.body.changes()
-    return _network_json(await call.change(networks.edit_network, call.network_id, changes, call.now))
+    body = call.body
+    changes = networks.NetworkChanges(
+        body.settings(),
+        None if body.name is UNSET else body.name,
+        () if body.ranges is UNSET else tuple(map(parse_prefix, body.ranges)),
+    )
+    taken = await to_thread.run_sync(host_ranges) if changes.ranges else []
+    row = await call.change(networks.edit_network, call.network_id, changes, call.now, taken)
+    return _network_json(row)
 
 
 async def show_network(call: Call[None]) -> JsonObject:
@@ -149,7 +166,7 @@ ENDPOINTS: Final = (
     Endpoint("GET", _ONE, show_network, Needs.READ, "network.show", "A network", subject=_NETWORK),
     Endpoint(
         "PATCH", _ONE, edit_network, Needs.ADMIN, "network.edit", "Change its settings: nodes follow at once",
-        takes=NetworkEdit, subject=_NETWORK,
+        takes=NetworkEdit, subject=_NETWORK, codes=("name_in_use", "range_in_use", "address_in_use"),
     ),
     Endpoint(
         "DELETE", _ONE, delete_network, Needs.ADMIN, "network.delete", "Delete it: its nodes forget it",

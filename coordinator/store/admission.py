@@ -9,7 +9,6 @@ from sqlalchemy import Connection, insert, select
 
 from coordinator.addresses import RandomSource
 from coordinator.errors import Refusal
-from coordinator.names import unique_label
 from coordinator.ratelimit import source_key
 from coordinator.store.audit import Actor, write_audit
 from coordinator.store.claims import claim_addresses
@@ -25,6 +24,7 @@ from coordinator.store.joins import (
     read_commitment,
 )
 from coordinator.store.log import lock_network, note
+from coordinator.store.node_names import check_name_free, find_free_name
 from coordinator.store.nodes import NodeRow, find_by_key, find_by_machine, node_json
 from coordinator.store.tables import networks, nodes
 from coordinator.store.tokens import TokenRow, find_token, read_token, spend_token
@@ -129,17 +129,15 @@ def admit(connection: Connection, asked: JoinRow, token: TokenRow | None, now: f
     `network_full`, `name_in_use`.
     """
     _check_key_free(connection, asked.wireguard_key)
-    mine = nodes.c.network_id == asked.network_id
-    taken = set(connection.execute(select(nodes.c.name).where(mine)).scalars())
-    fixed = None if token is None else token.node_name
-    if fixed is not None and fixed in taken:
-        raise Refusal(
-            "name_in_use", f"the name {fixed!r} that this token gives belongs to another node by now"
-        )
+    name = None if token is None else token.node_name
+    if name is None:
+        name = find_free_name(connection, asked.network_id, asked.name, now, token_id=asked.token_id)
+    else:
+        check_name_free(connection, asked.network_id, name, now, token_id=asked.token_id)
     node = NodeRow(
         id=asked.id,
         network_id=asked.network_id,
-        name=fixed or unique_label(asked.name, taken),
+        name=name,
         machine_key=asked.machine_key,
         wireguard_key=asked.wireguard_key,
         token_id=asked.token_id,

@@ -18,6 +18,7 @@ from coordinator.store import nodes as node_rows
 from coordinator.store.database import CHANGED
 from coordinator.store.joins import IS_WAITING
 from coordinator.store.log import Kind, lock_network, note, record_change
+from coordinator.store.ranges import check_free, move_ranges, replaced_ranges
 from coordinator.store.tables import addresses, change_log, joins, meta, networks, nodes, relays, tokens
 from wgpy.addresses import Prefix
 from wgpy.mesh.netmap import Network
@@ -148,25 +149,14 @@ def create_network(
 
     Raises ConfigError, Refusal `name_in_use`, `range_in_use`.
     """
-    check_network_name(wish.name)
     existing = list_networks(connection)
-    if any(row.network.name == wish.name for row in existing):
-        raise Refusal("name_in_use", f"a network named {wish.name!r} exists: use it, or take another name")
+    _check_name(wish.name, existing)
     asked: dict[str, Any] = {"suffix": f"{wish.name}.internal", **wish.settings}
     settings = NetworkSettings(**asked)
     check_ranges(wish.ranges)
-    others = [
-        Taken(prefix, f"network {row.network.name}") for row in existing for prefix in row.network.ranges
-    ]
-    for prefix in wish.ranges:
-        for other in (*others, *taken):
-            if prefix.version == other.prefix.version and prefix.overlaps(other.prefix):
-                raise Refusal(
-                    "range_in_use",
-                    f"{prefix} overlaps {other.prefix} of {other.whose}: a host in both could not tell them "
-                    "apart; take another range",
-                )
-    ranges = complete_ranges(wish.ranges, [other.prefix for other in (*others, *taken)], rng)
+    used = [*_ranges_of(existing), *taken]
+    check_free(wish.ranges, used, "a host in both could not tell them apart; take another range")
+    ranges = complete_ranges(wish.ranges, [other.prefix for other in used], rng)
     plain = Network(
         rng.randbytes(16).hex(), wish.name, ranges, 0, 0, "", read_urls(connection),
         relays=read_relays(connection),
@@ -186,17 +176,52 @@ def create_network(
     return NetworkRow(network, settings, revision, now, 0, 0)
 
 
-def edit_network(connection: Connection, name: str, changes: Mapping[str, object], now: float) -> NetworkRow:
-    """Change settings of a network; what is left out stays. Nodes hear of what concerns them.
+def _check_name(name: str, others: Sequence[NetworkRow]) -> None:
+    """Raises ConfigError, Refusal `name_in_use`."""
+    check_network_name(name)
+    if any(row.network.name == name for row in others):
+        raise Refusal("name_in_use", f"a network named {name!r} exists: use it, or take another name")
 
-    Raises ConfigError, Refusal `not_found`.
+
+def _ranges_of(rows: Sequence[NetworkRow]) -> list[Taken]:
+    return [Taken(prefix, f"network {row.network.name}") for row in rows for prefix in row.network.ranges]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkChanges:
+    """What an admin changes of a network. `settings` are fields of `NetworkSettings`; `ranges` take the place
+    of those of their family.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    name: str | None = None
+    ranges: tuple[Prefix, ...] = ()
+
+
+def edit_network(
+    connection: Connection, name: str, changes: NetworkChanges, now: float, taken: Sequence[Taken] = ()
+) -> NetworkRow:
+    """Change a network; what is left out stays. Nodes hear of what concerns them. `taken` as for a new one.
+
+    Raises ConfigError, Refusal `not_found`, `name_in_use`, `range_in_use`, `address_in_use`.
     """
     lock_network(connection, find_network(connection, name).network.id)
     before = find_network(connection, name)
-    settings = replace(before.settings, **changes)  # type: ignore[arg-type]
-    if settings == before.settings:
+    network_id = before.network.id
+    settings = replace(before.settings, **changes.settings)
+    network = settings.in_maps(before.network)
+    others = [row for row in list_networks(connection) if row.network.id != network_id]
+    if changes.name not in (None, network.name):
+        _check_name(changes.name, others)
+        network = replace(network, name=changes.name)
+        connection.execute(update(networks).where(networks.c.id == network_id).values(name=changes.name))
+    ranges = replaced_ranges(network.ranges, changes.ranges)
+    if ranges != network.ranges:
+        used = [*_ranges_of(others), *taken]
+        move_ranges(connection, network_id, network.ranges, ranges, taken=used, now=now)
+        network = replace(network, ranges=ranges)
+    if (settings, network) == (before.settings, before.network):
         return before
-    network_id, network = before.network.id, settings.in_maps(before.network)
     connection.execute(update(networks).where(networks.c.id == network_id).values(**settings.to_json()))
     logged = []
     if network != before.network:

@@ -11,11 +11,12 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
 
 from coordinator.errors import Refusal
-from coordinator.names import check_node_name, make_tags, unique_label
+from coordinator.names import check_node_name, make_tags
 from coordinator.store.audit import Actor, write_audit
 from coordinator.store.claims import release_addresses
 from coordinator.store.forwards import forget_forwards, read_forwards
 from coordinator.store.log import Kind, lock_network, note, record_change
+from coordinator.store.node_names import check_name_free, find_free_name
 from coordinator.store.tables import endpoints, leases, nodes, removed_nodes
 from coordinator.store.tokens import check_ephemeral
 from wgpy.addresses import Prefix
@@ -272,9 +273,7 @@ def edit_node(connection: Connection, network_id: str, wanted: str, edit: NodeEd
     before = find_node_named(connection, network_id, wanted)
     after = edit.applied(before, now)
     if after.name != before.name:
-        mine = (nodes.c.network_id == network_id) & (nodes.c.name == after.name)
-        if connection.execute(select(nodes.c.id).where(mine)).one_or_none() is not None:
-            raise Refusal("name_in_use", f"another node of this network is called {after.name!r}")
+        check_name_free(connection, network_id, after.name, now, node_id=before.id)
     store_edit(connection, before, after, now)
     return after
 
@@ -317,8 +316,7 @@ def rename_node(
     node = find_node(connection, network_id, node_id)
     if node is None:
         raise Refusal("node_unknown", "this node is not a member of the network any more")
-    others = (nodes.c.network_id == network_id) & (nodes.c.id != node_id)
-    name = unique_label(unique_from, set(connection.execute(select(nodes.c.name).where(others)).scalars()))
+    name = find_free_name(connection, network_id, unique_from, now, node_id=node_id)
     if name != node.name:
         connection.execute(update(nodes).where(nodes.c.id == node_id).values(name=name))
         record_change(connection, network_id, [(Kind.NODE, node_id)], now)

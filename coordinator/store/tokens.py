@@ -12,7 +12,8 @@ from coordinator.errors import Refusal
 from coordinator.names import check_node_name, make_tags
 from coordinator.store.claims import keep_addresses, let_go
 from coordinator.store.log import lock_network, note
-from coordinator.store.tables import nodes, tokens
+from coordinator.store.node_names import check_name_free
+from coordinator.store.tables import tokens
 from wgpy.addresses import IPAddress
 from wgpy.errors import ConfigError
 from wgpy.mesh.signing import BearerSecret
@@ -119,7 +120,7 @@ def create_token(
     lock_network(connection, network_id)
     expires_at = now + terms.expires_in
     if terms.node_name is not None:
-        _check_name_free(connection, network_id, terms.node_name)
+        check_name_free(connection, network_id, terms.node_name, now)
     connection.execute(
         insert(tokens).values(
             id=secret.id,
@@ -141,12 +142,6 @@ def create_token(
     row = read_token(connection, network_id, secret.id)
     assert row is not None
     return row
-
-
-def _check_name_free(connection: Connection, network_id: str, name: str) -> None:
-    mine = (nodes.c.network_id == network_id) & (nodes.c.name == name)
-    if connection.execute(select(nodes.c.id).where(mine)).one_or_none() is not None:
-        raise Refusal("name_in_use", f"a node of this network is called {name!r} already")
 
 
 def list_tokens(connection: Connection, network_id: str) -> list[TokenRow]:

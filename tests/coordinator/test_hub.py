@@ -361,7 +361,12 @@ async def test_two_processes_and_random_edits_always_lead_to_the_map_that_the_ro
             rows.write(nodes.edit_node, network_id, host.id, nodes.NodeEdit(one), rows.now)
         elif kind == "see":
             pairs = rng.choice([None, [], [["a", "a"]], [["a", "b"], ["*", "c"]]])
-            rows.write(networks.edit_network, network_id, {"visibility": Policy.of(pairs)}, rows.now)
+            rows.write(
+                networks.edit_network,
+                network_id,
+                networks.NetworkChanges({"visibility": Policy.of(pairs)}),
+                rows.now,
+            )
         elif kind == "trim":
             rows.write(trim_log, rows.now, LOG_AGE, rng.choice([1, 5]))
         found = rows.read(read_snapshot, network_id)

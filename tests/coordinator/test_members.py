@@ -8,7 +8,7 @@ import trio.testing
 from sqlalchemy import Connection, select
 
 from coordinator.errors import Refusal
-from coordinator.store import networks, nodes, tables, tokens
+from coordinator.store import admission, networks, nodes, tables, tokens
 from coordinator.store.jobs import Job
 from coordinator.store.presence import LeaseRow, flush_presence
 from coordinator.store.sweep import ask_for_keys, expire_nodes, remove_absent, watch_ephemeral
@@ -110,6 +110,62 @@ def test_a_kept_address_is_free_once_its_token_has_expired(rows: Rows) -> None:
         rows.join(Host(2), rows.token(network))
     rows.now += 61
     assert rows.join(Host(2), rows.token(network)).addresses[0].network_address == one
+
+
+def named(rows: Rows, network_id: str, name: str, **more: object) -> BearerSecret:
+    secret = BearerSecret(rows.rng.randbytes(32))
+    terms = tokens.TokenTerms(node_name=name, **more)  # type: ignore[arg-type]
+    rows.write(tokens.create_token, network_id, secret, terms, rows.now)
+    return secret
+
+
+def test_a_name_is_kept_for_the_tokens_node_from_everybody_else(rows: Rows) -> None:
+    network = rows.network()
+    network_id = network.network.id
+    secret = named(rows, network_id, "db")
+    with pytest.raises(Refusal, match=f"token {secret.id} keeps the name 'db'"):
+        named(rows, network_id, "db")
+    other = Host(1, "db")
+    assert rows.join(other, rows.token(network)).name == "db-2"
+    with pytest.raises(Refusal, match="keeps the name"):
+        rows.write(nodes.edit_node, network_id, "db-2", nodes.NodeEdit({"name": "db"}), rows.now)
+    renamed = rows.database.write(nodes.rename_node, network_id, other.id, unique_from="db", now=rows.now)[0]
+    assert renamed == "db-2"
+    assert rows.join(Host(2, "whatever"), secret).name == "db"
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+def test_a_kept_name_is_free_once_its_token_ends(rows: Rows, end: str) -> None:
+    network = rows.network()
+    secret = named(rows, network.network.id, "db", expires_in=60.0)
+    if end == "revoked":
+        rows.write(tokens.revoke_token, network.network.id, secret.id, rows.now)
+    else:
+        rows.now += 61
+    assert rows.join(Host(1, "db"), rows.token(network)).name == "db"
+
+
+def test_a_name_is_kept_while_the_join_that_spent_its_token_waits(rows: Rows) -> None:
+    network = rows.network()
+    network_id = network.network.id
+    secret = named(rows, network_id, "db", approval=True, expires_in=60.0)
+    host = Host(1)
+    machine, wireguard = host.machine_key.public_key(), host.wireguard_key.public_key()
+    wish = admission.JoinWish(secret, host.name, machine, wireguard, ("approval",))
+    waiting = rows.write(admission.join, wish, rows.rng, rows.now)
+    rows.now += 61
+    assert rows.join(Host(2, "db"), rows.token(network)).name == "db-2"
+    node = rows.write(admission.approve_join, network_id, waiting.id, None, rows.now)
+    assert node.name == "db"
+
+
+def test_hosts_with_one_name_get_one_each_however_long_it_is(rows: Rows) -> None:
+    network = rows.network()
+    secret = rows.token(network)
+    found = [rows.join(Host(number, "r_p" + "x" * 70), secret).name for number in range(12)]
+    assert len(set(found)) == 12
+    assert max(map(len, found)) == 63
+    assert rows.join(Host(50, "r%p"), secret).name == "r-p"
 
 
 # --- edits ---
@@ -270,7 +326,9 @@ def test_nodes_are_asked_for_keys_by_age_a_few_at_a_time(rows: Rows, monkeypatch
     for number in range(3):
         rows.member(network, number)
     rows.member(other, 7)
-    rows.write(networks.edit_network, network.network.id, {"rotate_after": 7200}, rows.now)
+    rows.write(
+        networks.edit_network, network.network.id, networks.NetworkChanges({"rotate_after": 7200}), rows.now
+    )
     rows.now += 7199
     assert rows.write(ask_for_keys, rows.now) == 0
     rows.now += 1

@@ -145,12 +145,12 @@ def test_the_hosts_own_ranges_are_what_its_interfaces_are_connected_to() -> None
 def test_an_edit_survives_on_either_database(rows: Rows) -> None:
     network_id = rows.network().network.id
     changes = {**SETTINGS, "visibility": Policy.of([["a", "b"]])}
-    edited = rows.write(networks.edit_network, network_id, changes, rows.now)
+    edited = rows.write(networks.edit_network, network_id, networks.NetworkChanges(changes), rows.now)
     assert rows.read(networks.find_network, "home") == edited
     assert edited.settings == NetworkSettings(**changes)
     assert edited.network.mtu == 1400
     with pytest.raises(ConfigError):
-        rows.write(networks.edit_network, network_id, {"mtu": 1}, rows.now)
+        rows.write(networks.edit_network, network_id, networks.NetworkChanges({"mtu": 1}), rows.now)
     with pytest.raises(Refusal):
-        rows.write(networks.edit_network, "nowhere", {}, rows.now)
+        rows.write(networks.edit_network, "nowhere", networks.NetworkChanges(), rows.now)
     assert rows.read(networks.find_network, "home") == edited
