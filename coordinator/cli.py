@@ -24,9 +24,9 @@ from coordinator.cli_relay import relay
 from coordinator.cli_token import token
 from coordinator.cli_tunnels import tunnels
 from coordinator.command import (
+    admin_command,
     client_of,
     database_option,
-    json_option,
     one_line_errors,
     print_json,
     state_dir_option,
@@ -147,9 +147,7 @@ def _announce(state_dir: Path | None, started: Started) -> None:
 
 @coordinator.command("setup-link")
 @click.argument("person", required=False)
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def setup_link(person: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Print a link that makes the first admin or, with a name, gives this PERSON a new password.
 

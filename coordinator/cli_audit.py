@@ -11,8 +11,8 @@ from typing import ParamSpec, TypeVar
 import click
 
 from coordinator.command import (
+    admin_command,
     client_of,
-    json_option,
     one_line_errors,
     print_json,
     print_table,
@@ -54,9 +54,7 @@ def audit() -> None:
 @audit.command("list")
 @_filters
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many.")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def list_audit(limit: int, state_dir: Path | None, as_json: bool, **filters: str | int | None) -> None:
     """The newest entries."""
     with client_of(state_dir) as client:

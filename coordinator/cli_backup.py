@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coordinator.command import database_option, json_option, one_line_errors, print_json, state_dir_option
+from coordinator.command import (
+    admin_command,
+    database_option,
+    print_json,
+)
 from coordinator.state_dir import StateDir, default_state_dir
 
 if TYPE_CHECKING:
@@ -36,9 +40,7 @@ def _show(held: Held, done: str, as_json: bool) -> None:
 @click.argument("file", type=_FILE)
 @click.option("--without-key", is_flag=True, help="Leave secrets.key out: keep it elsewhere yourself.")
 @database_option
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def backup(
     file: Path, without_key: bool, database: str | None, state_dir: Path | None, as_json: bool
 ) -> None:
@@ -60,9 +62,7 @@ def backup(
 @click.command()
 @click.argument("file", type=_FILE)
 @database_option
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def restore(file: Path, database: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Make the coordinator of FILE here: in a state directory, or a PostgreSQL database, that has none yet.
 

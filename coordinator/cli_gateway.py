@@ -9,13 +9,11 @@ from typing import Any
 import click
 
 from coordinator.command import (
+    admin_command,
     client_of,
-    json_option,
-    one_line_errors,
     only_network,
     print_json,
     print_table,
-    state_dir_option,
 )
 from wgpy.errors import ConfigError
 
@@ -35,9 +33,7 @@ def gateway() -> None:
 @click.option("--interface", default="", help="By which the ranges are reached. Default: by the route.")
 @click.option("--virtual", metavar="RANGE|auto", help="Show it to the others under another range.")
 @network_option
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def add(
     *,
     node: str,
@@ -74,9 +70,7 @@ def add(
 
 @gateway.command("list")
 @click.argument("network", required=False)
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def list_ranges(network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """The ranges of a network, who forwards them, and what keeps them from working."""
     with client_of(state_dir) as client:
@@ -93,9 +87,7 @@ def list_ranges(network: str | None, state_dir: Path | None, as_json: bool) -> N
 @click.argument("ranges", metavar="RANGE[,RANGE…]", required=False)
 @click.option("--exit", "as_exit", is_flag=True, help="It is no exit node any more.")
 @network_option
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def remove(
     *,
     node: str,

@@ -9,13 +9,11 @@ from typing import Any
 import click
 
 from coordinator.command import (
+    admin_command,
     client_of,
-    json_option,
-    one_line_errors,
     only_network,
     print_json,
     print_table,
-    state_dir_option,
 )
 from wgpy.errors import ConfigError
 
@@ -29,9 +27,7 @@ def names() -> None:
 
 @names.command("list")
 @network_option
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def list_names(network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Records, and domains that have name servers of their own."""
     with client_of(state_dir) as client:
@@ -58,9 +54,7 @@ def _shown(value: str, row: dict[str, Any]) -> str:
 @click.argument("name")
 @click.argument("value", metavar="ADDRESS|NAME")
 @network_option
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def add_record(name: str, value: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Add a record: NAME (without the network's suffix) is an address, or another name of the network."""
 
@@ -75,9 +69,7 @@ def add_record(name: str, value: str, network: str | None, state_dir: Path | Non
 @click.argument("name")
 @click.argument("value", metavar="[ADDRESS|NAME]", required=False)
 @network_option
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def remove_record(
     name: str, value: str | None, network: str | None, state_dir: Path | None, as_json: bool
 ) -> None:
@@ -97,9 +89,7 @@ def remove_record(
 @click.argument("domain")
 @click.argument("servers", nargs=-1, metavar="[ADDRESS]…")
 @network_option
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def set_domain(
     domain: str, servers: tuple[str, ...], network: str | None, state_dir: Path | None, as_json: bool
 ) -> None:

@@ -10,12 +10,10 @@ import click
 
 from coordinator.ages import parse_end, show_age
 from coordinator.command import (
+    admin_command,
     client_of,
-    json_option,
-    one_line_errors,
     print_json,
     print_table,
-    state_dir_option,
 )
 from wgpy.addresses import parse_prefix
 from wgpy.errors import ConfigError
@@ -87,9 +85,7 @@ def _pair(text: str) -> list[str]:
 @click.argument("name")
 @click.option("--cidr", "cidrs", multiple=True, metavar="RANGE", help="Such as 10.7.0.0/16; may be repeated.")
 @_settings
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def create_network(
     name: str, cidrs: tuple[str, ...], state_dir: Path | None, as_json: bool, **settings: Any
 ) -> None:
@@ -120,9 +116,7 @@ def create_network(
     help="In place of those of its family; has to hold every address that a node has.",
 )
 @_settings
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def edit_network(
     name: str,
     rename: str | None,
@@ -145,9 +139,7 @@ def edit_network(
 
 
 @network.command("list")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def list_networks(state_dir: Path | None, as_json: bool) -> None:
     """All networks."""
     with client_of(state_dir) as client:
@@ -161,9 +153,7 @@ def list_networks(state_dir: Path | None, as_json: bool) -> None:
 
 @network.command("show")
 @click.argument("name")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def show_network(name: str, state_dir: Path | None, as_json: bool) -> None:
     """One network and how it stands."""
     with client_of(state_dir) as client:
@@ -202,9 +192,7 @@ def _show(row: dict[str, Any]) -> None:
 @network.command("delete")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def delete_network(name: str, yes: bool, state_dir: Path | None, as_json: bool) -> None:
     """Delete a network: its nodes are removed and forget it."""
     with client_of(state_dir) as client:

@@ -10,13 +10,11 @@ import click
 
 from coordinator.ages import parse_end, show_age
 from coordinator.command import (
+    admin_command,
     client_of,
-    json_option,
-    one_line_errors,
     only_network,
     print_json,
     print_table,
-    state_dir_option,
 )
 from wgpy.errors import ConfigError
 
@@ -31,9 +29,7 @@ def node() -> None:
 
 @node.command("list")
 @click.argument("network", required=False)
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def list_nodes(network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """The nodes of a network."""
     with client_of(state_dir) as client:
@@ -57,9 +53,7 @@ def list_nodes(network: str | None, state_dir: Path | None, as_json: bool) -> No
 @node.command("show")
 @click.argument("name", metavar="NODE")
 @click.option("--network", help="Which network's; not needed when there is one.")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def show_node(name: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """One node, by name or id."""
     with client_of(state_dir) as client:
@@ -105,9 +99,7 @@ def _instant(at: float) -> str:
 @click.option("--disable/--enable", "disabled", default=None, help="Keep it out of all maps, or let it in.")
 @click.option("--expires", metavar="TIME", help="Keep it out after that long from now, or never.")
 @click.option("--ephemeral", metavar="TIME", help="Remove it after that long offline, or never.")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def edit_node(
     *,
     name: str,
@@ -147,9 +139,7 @@ def edit_node(
 @node.command("rotate")
 @click.argument("name", metavar="NODE")
 @click.option("--network", help="Which network's; not needed when there is one.")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def rotate_node(name: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Ask a node for a new WireGuard key. It makes one when it hears of it, and its tunnels go on."""
     with client_of(state_dir) as client:
@@ -164,9 +154,7 @@ def rotate_node(name: str, network: str | None, state_dir: Path | None, as_json:
 
 @node.command("waiting")
 @click.argument("network", required=False)
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def list_waiting(network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Hosts that ask to join and wait for approval."""
     with client_of(state_dir) as client:
@@ -205,9 +193,7 @@ def _find_join(client: AdminClient, network: str, wanted: str) -> dict[str, Any]
 @click.argument("host", metavar="HOST")
 @click.option("--network", help="Which network's; not needed when there is one.")
 @click.option("--code", help="What the host's screen shows, for one without a token. Asked for if need be.")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def approve(host: str, network: str | None, code: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Let a host in that waits, by its name or the start of its id."""
     with client_of(state_dir) as client:
@@ -224,9 +210,7 @@ def approve(host: str, network: str | None, code: str | None, state_dir: Path | 
 @node.command("refuse")
 @click.argument("host", metavar="HOST")
 @click.option("--network", help="Which network's; not needed when there is one.")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def refuse(host: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Keep a host out that waits, by its name or the start of its id."""
     with client_of(state_dir) as client:
@@ -239,9 +223,7 @@ def refuse(host: str, network: str | None, state_dir: Path | None, as_json: bool
 @node.command("remove")
 @click.argument("name", metavar="NODE")
 @click.option("--network", help="Which network's; not needed when there is one.")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def remove_node(name: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Remove a node, by name or id: it forgets the network, and the others forget it."""
     with client_of(state_dir) as client:

@@ -8,12 +8,10 @@ from typing import Any
 import click
 
 from coordinator.command import (
+    admin_command,
     client_of,
-    json_option,
-    one_line_errors,
     print_json,
     print_table,
-    state_dir_option,
 )
 from wgpy.errors import ConfigError
 
@@ -63,9 +61,7 @@ def _parse_role(text: str) -> tuple[str, str]:
     metavar="NETWORK=ROLE",
     help="With `everyone`: what they are on a network at first. May be repeated.",
 )
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def set_provider(
     *,
     name: str,
@@ -92,9 +88,7 @@ def set_provider(
 
 
 @provider.command("list")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def list_providers(state_dir: Path | None, as_json: bool) -> None:
     """The providers, without their secrets."""
     with client_of(state_dir) as client:
@@ -108,9 +102,7 @@ def list_providers(state_dir: Path | None, as_json: bool) -> None:
 
 @provider.command("remove")
 @click.argument("name")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def remove_provider(name: str, state_dir: Path | None, as_json: bool) -> None:
     """Nobody comes in by it any more; who did stays signed in until their session ends."""
     with client_of(state_dir) as client:

@@ -7,12 +7,10 @@ from pathlib import Path
 import click
 
 from coordinator.command import (
+    admin_command,
     client_of,
-    json_option,
-    one_line_errors,
     print_json,
     print_table,
-    state_dir_option,
 )
 
 
@@ -28,9 +26,7 @@ def relay() -> None:
     help="Where nodes reach its UDP port; may be repeated.",
 )  # fmt: skip
 @click.option("--url", metavar="URL", help="https://HOST[:PORT], where it takes the same over TLS.")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def create_relay(
     name: str, endpoints: tuple[str, ...], url: str | None, state_dir: Path | None, as_json: bool
 ) -> None:
@@ -51,9 +47,7 @@ def create_relay(
 
 
 @relay.command("list")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def list_relays(state_dir: Path | None, as_json: bool) -> None:
     """The relays, in the order in which nodes try them."""
     with client_of(state_dir) as client:
@@ -70,9 +64,7 @@ def list_relays(state_dir: Path | None, as_json: bool) -> None:
 
 @relay.command("remove")
 @click.argument("name")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def remove_relay(name: str, state_dir: Path | None, as_json: bool) -> None:
     """Take a relay (NAME or id) out of all maps: nodes leave it at once."""
     with client_of(state_dir) as client:

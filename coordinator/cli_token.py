@@ -10,13 +10,11 @@ import click
 
 from coordinator.ages import parse_age, show_age
 from coordinator.command import (
+    admin_command,
     client_of,
-    json_option,
-    one_line_errors,
     only_network,
     print_json,
     print_table,
-    state_dir_option,
 )
 
 
@@ -36,9 +34,7 @@ def token() -> None:
 @click.option(
     "--approval/--no-approval", default=None, help="Whether its joins wait. Default: as the network."
 )
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def create_token(
     *,
     network: str | None,
@@ -75,9 +71,7 @@ def create_token(
 
 @token.command("list")
 @click.argument("network", required=False)
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def list_tokens(network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """The tokens of a network, without their secrets."""
     with client_of(state_dir) as client:
@@ -109,9 +103,7 @@ def _shown_terms(row: dict[str, Any]) -> str:
 @token.command("revoke")
 @click.argument("token_id", metavar="ID")
 @click.option("--network", help="Which network's; not needed when there is one.")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def revoke_token(token_id: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Take a token back: it admits nobody any more. Nodes that joined by it stay."""
     with client_of(state_dir) as client:

@@ -10,13 +10,11 @@ from typing import Any
 import click
 
 from coordinator.command import (
+    admin_command,
     client_of,
-    json_option,
-    one_line_errors,
     only_network,
     print_json,
     print_table,
-    state_dir_option,
 )
 
 HEADER = ("A", "B", "STATE", "PATH", "RTT", "HANDSHAKE", "A → B", "B → A", "TOLD", "")
@@ -25,9 +23,7 @@ HEADER = ("A", "B", "STATE", "PATH", "RTT", "HANDSHAKE", "A → B", "B → A", "
 @click.command()
 @click.argument("network", required=False)
 @click.option("--node", help="Those of this node alone: its name or id.")
-@state_dir_option
-@json_option
-@one_line_errors
+@admin_command
 def tunnels(network: str | None, node: str | None, state_dir: Path | None, as_json: bool) -> None:
     """The tunnels of a network, as the nodes at both ends report them.
 

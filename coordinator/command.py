@@ -62,6 +62,11 @@ database_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
+def admin_command(command: Callable[P, T]) -> Callable[P, T]:
+    """What every command that asks the coordinator begins with: --state-dir, --json, errors as one line."""
+    return state_dir_option(json_option(one_line_errors(command)))
+
+
 def client_of(state_dir: Path | None) -> AdminClient:
     from coordinator.client import open_client  # noqa: PLC0415
 
