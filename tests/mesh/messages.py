@@ -61,7 +61,13 @@ def make_join() -> wire.JoinRequest:
     )
     proof = wireguard_proof(key.exchange(EPHEMERAL.public_key()), CHALLENGE, machine.public_key())
     return wire.JoinRequest(
-        token.secret, "alice", machine.public_key(), key.public_key(), CHALLENGE, machine.sign(message), proof
+        token=token.secret,
+        name="alice",
+        machine_key=machine.public_key(),
+        wireguard_key=key.public_key(),
+        challenge=CHALLENGE,
+        signature=machine.sign(message),
+        wireguard_proof=proof,
     )
 
 

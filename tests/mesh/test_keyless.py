@@ -25,8 +25,9 @@ from wgpy.mesh.keyless import (
 from wgpy.mesh.wire import MAX_BODY_SIZE
 
 OPENED = OpenRequest(
-    node_id(5), seed("nonce"), "alice", machine_key(1).public_key(), wireguard_key(1).public_key(), CHALLENGE,
-    bytes(64), bytes(32), ("approval",),
+    join=node_id(5), nonce=seed("nonce"), name="alice", machine_key=machine_key(1).public_key(),
+    wireguard_key=wireguard_key(1).public_key(), challenge=CHALLENGE, signature=bytes(64),
+    wireguard_proof=bytes(32), capabilities=("approval",),
 )  # fmt: skip
 MESSAGES = [
     CommitRequest("home", OPENED.commitment),

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from wgpy.errors import ConfigError
-from wgpy.keys import KEY_SIZE, PublicKey
-from wgpy.mesh.encoding import MAX_NAME, Fields, JsonObject, encode_b64u
-from wgpy.mesh.signing import HASH_SIZE, SIGNATURE_SIZE, MachinePublicKey, signing_input
-from wgpy.mesh.wire import MAX_CHALLENGE, WIRE_VERSION
+from wgpy.keys import PublicKey
+from wgpy.mesh.encoding import Fields, JsonObject, encode_b64u
+from wgpy.mesh.signing import HASH_SIZE, MachinePublicKey, signing_input
+from wgpy.mesh.wire import WIRE_VERSION, Applicant
 
 NONCE_SIZE: Final = 32
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -106,56 +106,27 @@ class CommitAnswer:
         return cls(fields.identifier("join"), fields.octets("nonce", NONCE_SIZE))
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRequest:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRequest(Applicant):
     """`POST /v1/join/open`: what was committed to. Signed and proven as a join is, with the join's id for the
     token's.
     """
 
     join: str
     nonce: bytes
-    name: str
-    machine_key: MachinePublicKey
-    wireguard_key: PublicKey
-    challenge: bytes
-    signature: bytes
-    wireguard_proof: bytes
-    capabilities: tuple[str, ...] = ()
-    wire: int = WIRE_VERSION
 
     @property
     def commitment(self) -> bytes:
         return commitment(self.machine_key, self.wireguard_key, self.nonce)
 
     def to_json(self) -> JsonObject:
-        return {
-            "wire": self.wire,
-            "capabilities": list(self.capabilities),
-            "join": self.join,
-            "nonce": encode_b64u(self.nonce),
-            "name": self.name,
-            "machine_key": str(self.machine_key),
-            "wireguard_key": str(self.wireguard_key),
-            "challenge": encode_b64u(self.challenge),
-            "signature": encode_b64u(self.signature),
-            "wireguard_proof": encode_b64u(self.wireguard_proof),
-        }
+        return self.applicant_json() | {"join": self.join, "nonce": encode_b64u(self.nonce)}
 
     @classmethod
     def from_json(cls, value: object) -> Self:
         fields = Fields(value)
-        return cls(
-            join=fields.identifier("join"),
-            nonce=fields.octets("nonce", NONCE_SIZE),
-            name=fields.text("name", MAX_NAME),
-            machine_key=MachinePublicKey(fields.octets("machine_key", KEY_SIZE)),
-            wireguard_key=fields.wireguard_key("wireguard_key"),
-            challenge=fields.octets("challenge", limit=MAX_CHALLENGE),
-            signature=fields.octets("signature", SIGNATURE_SIZE),
-            wireguard_proof=fields.octets("wireguard_proof", HASH_SIZE),
-            capabilities=fields.words("capabilities"),
-            wire=fields.integer("wire", 1, 65535),
-        )
+        join, nonce = fields.identifier("join"), fields.octets("nonce", NONCE_SIZE)
+        return cls(join=join, nonce=nonce, **cls.read_applicant(fields))
 
 
 @dataclass(frozen=True, slots=True)

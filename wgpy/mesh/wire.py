@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from wgpy.addresses import Endpoint, Prefix
 from wgpy.keys import KEY_SIZE, PublicKey
@@ -130,11 +130,12 @@ class Challenge:
         return cls(challenge, PublicKey(fields.octets("ephemeral", KEY_SIZE)))
 
 
-@dataclass(frozen=True, slots=True)
-class JoinRequest:
-    """`POST /v1/join`. `name` is a wish; `signature` and `wireguard_proof` are made as `signing.py` says."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applicant:
+    """What every join shows of a host. `name` is a wish; `signature` and `wireguard_proof` are made as
+    `signing.py` says.
+    """
 
-    token: BearerSecret
     name: str
     machine_key: MachinePublicKey
     wireguard_key: PublicKey
@@ -144,11 +145,10 @@ class JoinRequest:
     capabilities: tuple[str, ...] = ()
     wire: int = WIRE_VERSION
 
-    def to_json(self) -> JsonObject:
+    def applicant_json(self) -> JsonObject:
         return {
             "wire": self.wire,
             "capabilities": list(self.capabilities),
-            "token": encode_b64u(bytes(self.token)),
             "name": self.name,
             "machine_key": str(self.machine_key),
             "wireguard_key": str(self.wireguard_key),
@@ -157,20 +157,35 @@ class JoinRequest:
             "wireguard_proof": encode_b64u(self.wireguard_proof),
         }
 
+    @staticmethod
+    def read_applicant(fields: Fields) -> dict[str, Any]:
+        """By the names above."""
+        return {
+            "name": fields.text("name", MAX_NAME),
+            "machine_key": MachinePublicKey(fields.octets("machine_key", KEY_SIZE)),
+            "wireguard_key": fields.wireguard_key("wireguard_key"),
+            "challenge": fields.octets("challenge", limit=MAX_CHALLENGE),
+            "signature": fields.octets("signature", SIGNATURE_SIZE),
+            "wireguard_proof": fields.octets("wireguard_proof", HASH_SIZE),
+            "capabilities": fields.words("capabilities"),
+            "wire": fields.integer("wire", 1, 65535),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinRequest(Applicant):
+    """`POST /v1/join`."""
+
+    token: BearerSecret
+
+    def to_json(self) -> JsonObject:
+        return self.applicant_json() | {"token": encode_b64u(bytes(self.token))}
+
     @classmethod
     def from_json(cls, value: object) -> Self:
         fields = Fields(value)
-        return cls(
-            token=BearerSecret(fields.octets("token", KEY_SIZE)),
-            name=fields.text("name", MAX_NAME),
-            machine_key=MachinePublicKey(fields.octets("machine_key", KEY_SIZE)),
-            wireguard_key=fields.wireguard_key("wireguard_key"),
-            challenge=fields.octets("challenge", limit=MAX_CHALLENGE),
-            signature=fields.octets("signature", SIGNATURE_SIZE),
-            wireguard_proof=fields.octets("wireguard_proof", HASH_SIZE),
-            capabilities=fields.words("capabilities"),
-            wire=fields.integer("wire", 1, 65535),
-        )
+        token = BearerSecret(fields.octets("token", KEY_SIZE))
+        return cls(token=token, **cls.read_applicant(fields))
 
 
 @dataclass(frozen=True, slots=True)
