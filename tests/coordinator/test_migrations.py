@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    LargeBinary,
+    MetaData,
+    String,
+    insert,
+    inspect,
+    select,
+    text,
+)
 
 from coordinator.store.database import Database, parse_database_url
 from coordinator.store.migrate import HEAD, alembic_config, migrate
@@ -43,6 +56,63 @@ def test_migrating_again_changes_nothing_not_even_the_epoch(database: Database) 
     migrate(database, "first", 1.0)
     assert migrate(database, "second", 2.0) is None
     assert database.read(read_epoch) == "first"
+
+
+def revisions() -> list[str]:
+    """All that a release may have made, the oldest first, but for the newest."""
+    script = ScriptDirectory.from_config(alembic_config())
+    return [each.revision for each in script.walk_revisions()][::-1][:-1]
+
+
+def invented(column: Column[Any]) -> Any:
+    """Something that the column can hold."""
+    if isinstance(column.type, JSON):
+        return ["10.7.0.0/16"]
+    if isinstance(column.type, LargeBinary):
+        return bytes(32)
+    if isinstance(column.type, String):
+        return "5" * min(column.type.length or 8, 32)
+    return True if isinstance(column.type, Boolean) else 1
+
+
+def read_all(database: Database) -> dict[str, list[dict[str, Any]]]:
+    with database.connect() as connection:
+        reflected = MetaData()
+        reflected.reflect(connection)
+        return {
+            table.name: [dict(row) for row in connection.execute(select(table)).mappings()]
+            for table in reflected.sorted_tables
+            if table.name != "alembic_version"
+        }
+
+
+@pytest.mark.parametrize("revision", revisions())
+def test_a_database_of_each_older_schema_is_brought_forward_with_all_that_is_in_it(
+    database: Database, revision: str
+) -> None:
+    config = alembic_config()
+    with database.connect() as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        reflected = MetaData()
+        reflected.reflect(connection)
+        for table in reflected.sorted_tables:  # whom others point to comes first
+            if table.name != "alembic_version":
+                declared = metadata.tables[table.name].columns
+                values = {each.name: invented(declared.get(each.name, each)) for each in table.columns}
+                connection.execute(insert(table).values(values))
+    before = read_all(database)
+    assert before["nodes"]
+    assert migrate(database, "new", 2.0) == revision
+    after = read_all(database)
+    for name, found in before.items():
+        kept = [{column: row[column] for column in found[0] if column in row} for row in after[name]]
+        assert kept == [
+            {column: row[column] for column in found[0] if column in after[name][0]} for row in found
+        ]
+    with database.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
 
 
 def test_a_database_of_a_newer_version_is_left_alone(database: Database) -> None:
