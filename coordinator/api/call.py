@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from coordinator.api.caller import authorise, is_same_origin
 from coordinator.api.context import Context, context_of
-from coordinator.api.edge import answer, limit_stranger, observed_address, read_octets
+from coordinator.api.edge import answer, answer_reading, limit_stranger, observed_address, read_octets
 from coordinator.api.table import Endpoint, Needs
 from coordinator.errors import Refusal
 from coordinator.rights import Caller
@@ -192,7 +192,9 @@ async def serve_endpoint(endpoint: Endpoint, request: Request) -> ASGIApp:
     if result is None:
         response = Response(status_code=204, headers={"cache-control": "no-store"})
     elif isinstance(result, (msgspec.Struct, dict)):
-        response = answer(msgspec.json.encode(result), endpoint.status)
+        body = msgspec.json.encode(result)
+        is_reading = endpoint.method == "GET"
+        response = await answer_reading(request, body) if is_reading else answer(body, endpoint.status)
     else:
         response = result
     if call.etag is not None and isinstance(response, Response):

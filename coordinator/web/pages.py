@@ -16,6 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from coordinator.api.edge import takes_gzip
+
 _TYPES: Final = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -96,7 +98,7 @@ def _send(request: Request, file: StaticFile, cache: str = HEADERS["cache-contro
     headers = HEADERS | {"etag": file.etag, "vary": "accept-encoding", "cache-control": cache}
     if request.headers.get("if-none-match") == file.etag:
         return Response(None, 304, headers)
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if takes_gzip(request):
         return Response(file.packed, 200, headers | {"content-encoding": "gzip"}, file.media_type)
     return Response(file.content, 200, headers, file.media_type)
 
