@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from coordinator.addresses import RandomSource
 from coordinator.errors import Refusal
@@ -43,6 +43,9 @@ _WRONG_CODE: Final = (
     "this is not the code of this host: type it as the host's own screen shows it, and if it is the same, "
     "refuse this join, for somebody else asks in that host's place"
 )
+
+_APPROVAL: Final = select(networks.c.approval).where(networks.c.id == bindparam("network"))
+_ADMIT: Final = insert(nodes)
 
 APPROVAL: Final = "approval"
 """The capability of a node that can wait."""
@@ -120,8 +123,7 @@ def _check_key_free(connection: Connection, key: PublicKey) -> None:
 def _needs_approval(connection: Connection, token: TokenRow) -> bool:
     if token.approval is not None:
         return token.approval
-    mine = networks.c.id == token.network_id
-    return bool(connection.execute(select(networks.c.approval).where(mine)).scalar_one())
+    return bool(connection.execute(_APPROVAL, {"network": token.network_id}).scalar_one())
 
 
 def admit(connection: Connection, asked: JoinRow, token: TokenRow | None, now: float) -> NodeRow:
@@ -134,6 +136,7 @@ def admit(connection: Connection, asked: JoinRow, token: TokenRow | None, now: f
         name = find_free_name(connection, asked.network_id, asked.name, now, token_id=asked.token_id)
     else:
         check_name_free(connection, asked.network_id, name, now, token_id=asked.token_id)
+    kept_by = token.id if token is not None and token.node_addresses else None
     node = NodeRow(
         id=asked.id,
         network_id=asked.network_id,
@@ -141,30 +144,29 @@ def admit(connection: Connection, asked: JoinRow, token: TokenRow | None, now: f
         machine_key=asked.machine_key,
         wireguard_key=asked.wireguard_key,
         token_id=asked.token_id,
-        addresses=claim_addresses(connection, asked.network_id, asked.id, asked.token_id, now),
+        addresses=claim_addresses(connection, asked.network_id, asked.id, now, kept_by=kept_by),
         key_epoch=0,
         record=None,
         joined_at=now,
         tags=() if token is None else token.tags,
         ephemeral_after=None if token is None else token.ephemeral_after,
     )
-    connection.execute(
-        insert(nodes).values(
-            id=node.id,
-            network_id=node.network_id,
-            name=node.name,
-            machine_key=bytes(node.machine_key),
-            wireguard_key=bytes(node.wireguard_key),
-            token_id=node.token_id,
-            addresses=[str(address) for address in node.addresses],
-            key_epoch=0,
-            record_seq=0,
-            capabilities=list(asked.capabilities),
-            joined_at=now,
-            tags=list(node.tags) or None,
-            ephemeral_after=node.ephemeral_after,
-        )
-    )
+    values = {
+        "id": node.id,
+        "network_id": node.network_id,
+        "name": node.name,
+        "machine_key": bytes(node.machine_key),
+        "wireguard_key": bytes(node.wireguard_key),
+        "token_id": node.token_id,
+        "addresses": [str(address) for address in node.addresses],
+        "key_epoch": 0,
+        "record_seq": 0,
+        "capabilities": list(asked.capabilities),
+        "joined_at": now,
+        "tags": list(node.tags) or None,
+        "ephemeral_after": node.ephemeral_after,
+    }
+    connection.execute(_ADMIT, values)
     return node
 
 

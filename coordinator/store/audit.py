@@ -18,6 +18,9 @@ AUDIT_AGE: Final = 400 * 86400.0
 """Seconds for which it is kept: a year, and a month to look back on it."""
 
 
+_WRITE: Final = insert(audit)
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Who changes something, and the address that the request came from."""
@@ -55,21 +58,20 @@ def write_audit(
 ) -> None:
     """`before` and `after` have an `id`, and a `name` if the thing has one; not both are None."""
     shown = after or before or {}
-    connection.execute(
-        insert(audit).values(
-            at=now,
-            actor_kind=actor.kind,
-            actor_id=actor.id,
-            actor=actor.name,
-            address=actor.address,
-            action=action,
-            network_id=network_id,
-            subject_id=str(shown["id"]),
-            subject=str(shown.get("name", shown["id"])),
-            before=before,
-            after=after,
-        )
-    )
+    values = {
+        "at": now,
+        "actor_kind": actor.kind,
+        "actor_id": actor.id,
+        "actor": actor.name,
+        "address": actor.address,
+        "action": action,
+        "network_id": network_id,
+        "subject_id": str(shown["id"]),
+        "subject": str(shown.get("name", shown["id"])),
+        "before": before,
+        "after": after,
+    }
+    connection.execute(_WRITE, values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select, update
 
 from coordinator.addresses import REST_AGE, choose_host_number, host_address, host_number
 from coordinator.errors import Refusal
@@ -17,16 +18,30 @@ from coordinator.store.tables import addresses, networks
 from wgpy.addresses import IPAddress, Prefix, host_prefix
 from wgpy.errors import ConfigError
 
+_IN_RANGE: Final = (addresses.c.network_id == bindparam("network")) & (
+    addresses.c.range == bindparam("prefix")
+)
+_RANGES: Final = select(networks.c.ranges).where(networks.c.id == bindparam("network"))
+_KEPT: Final = select(addresses.c.host).where(
+    _IN_RANGE, addresses.c.token_id == bindparam("token"), addresses.c.node_id.is_(None)
+)
+# Not of those that admins chose: one high number would else use up all below it.
+_HIGHEST: Final = select(func.max(addresses.c.host)).where(_IN_RANGE, addresses.c.token_id.is_(None))
+_TAKEN: Final = select(addresses.c.host).where(_IN_RANGE).order_by(addresses.c.host)
+_SAME: Final = select(addresses.c.host).where(_IN_RANGE, addresses.c.host == bindparam("number"))
+_CLAIM: Final = insert(addresses)
+
 
 def read_ranges(connection: Connection, network_id: str) -> list[Prefix]:
-    texts = connection.execute(select(networks.c.ranges).where(networks.c.id == network_id)).scalar_one()
+    texts = connection.execute(_RANGES, {"network": network_id}).scalar_one()
     return [ipaddress.ip_network(text) for text in texts]
 
 
 def claim_addresses(
-    connection: Connection, network_id: str, node_id: str, token_id: str, now: float
+    connection: Connection, network_id: str, node_id: str, now: float, *, kept_by: str | None
 ) -> tuple[Prefix, ...]:
-    """One address of each family: what the token keeps, else the next from the first range that has room.
+    """One address of each family: what the token `kept_by` keeps, else the next from the first range that has
+    room.
 
     Raises Refusal `network_full`.
     """
@@ -34,8 +49,8 @@ def claim_addresses(
     ranges = read_ranges(connection, network_id)
     for version in (4, 6):
         family = [prefix for prefix in ranges if prefix.version == version]
-        kept = _take_kept(connection, network_id, family, token_id, node_id)
-        found = kept or _take_next(connection, network_id, family, node_id, now)
+        found = None if kept_by is None else _take_kept(connection, network_id, family, kept_by, node_id)
+        found = found or _take_next(connection, network_id, family, node_id, now)
         if found is not None:
             claimed.append(host_prefix(found))
         elif family:
@@ -43,7 +58,7 @@ def claim_addresses(
             raise Refusal(
                 "network_full",
                 f"every address of {shown} is taken or was released in the last 7 days: "
-                "the network's admin has to make a larger network or wait",
+                "the network's admin has to give it a larger range, or wait",
             )
     return tuple(claimed)
 
@@ -52,9 +67,10 @@ def _take_kept(
     connection: Connection, network_id: str, family: Sequence[Prefix], token_id: str, node_id: str
 ) -> IPAddress | None:
     for prefix in family:
-        mine = and_(_of(network_id, prefix), addresses.c.token_id == token_id, addresses.c.node_id.is_(None))
-        number = connection.execute(select(addresses.c.host).where(mine)).scalar()
+        place = {"network": network_id, "prefix": str(prefix)}
+        number = connection.execute(_KEPT, place | {"token": token_id}).scalar()
         if number is not None:
+            mine = _of(network_id, prefix) & (addresses.c.host == number)
             values = {"node_id": node_id, "released_at": None}
             connection.execute(update(addresses).where(mine).values(**values))
             return host_address(prefix, number)
@@ -68,7 +84,7 @@ def _take_next(
         number = _choose_number(connection, network_id, prefix, now)
         if number is not None:
             values = {"network_id": network_id, "range": str(prefix), "host": number, "node_id": node_id}
-            connection.execute(insert(addresses).values(**values))
+            connection.execute(_CLAIM, values)
             return host_address(prefix, number)
     return None
 
@@ -78,22 +94,33 @@ def _of(network_id: str, prefix: Prefix) -> ColumnElement[bool]:
 
 
 def _choose_number(connection: Connection, network_id: str, prefix: Prefix, now: float) -> int | None:
-    mine = _of(network_id, prefix)
-    rested = mine & addresses.c.node_id.is_(None) & (addresses.c.released_at <= now - REST_AGE)
-    connection.execute(delete(addresses).where(rested))
-    # Not of those that admins chose: one high number would else use up all below it.
-    in_turn = mine & addresses.c.token_id.is_(None)
-    highest = connection.execute(select(func.max(addresses.c.host)).where(in_turn)).scalar()
+    place = {"network": network_id, "prefix": str(prefix)}
+    number = _next_number(connection, prefix, place)
+    if number is None:  # perhaps there are some that have rested for long enough
+        drop_rested(connection, now, _of(network_id, prefix))
+        number = _next_number(connection, prefix, place)
+    return number
+
+
+def _next_number(connection: Connection, prefix: Prefix, place: dict[str, str]) -> int | None:
+    highest = connection.execute(_HIGHEST, place).scalar()
 
     def taken_in_order() -> Iterable[int]:
-        return connection.execute(select(addresses.c.host).where(mine).order_by(addresses.c.host)).scalars()
+        return connection.execute(_TAKEN, place).scalars()
 
     while True:
         number = choose_host_number(prefix, highest, taken_in_order)
-        same = mine & (addresses.c.host == number)
-        if number is None or connection.execute(select(addresses.c.host).where(same)).first() is None:
+        if number is None:
+            return None
+        if connection.execute(_SAME, place | {"number": number}).first() is None:
             return number
         highest = number
+
+
+def drop_rested(connection: Connection, now: float, *where: ColumnElement[bool]) -> None:
+    """Forget those that have rested for long enough."""
+    rested = addresses.c.node_id.is_(None) & (addresses.c.released_at <= now - REST_AGE)
+    connection.execute(delete(addresses).where(rested, *where))
 
 
 def keep_addresses(

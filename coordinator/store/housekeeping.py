@@ -6,6 +6,7 @@ from sqlalchemy import Connection, delete
 
 from coordinator.store.audit import trim_audit
 from coordinator.store.browser_sessions import drop_old_sessions
+from coordinator.store.claims import drop_rested
 from coordinator.store.jobs import Job, take_job
 from coordinator.store.log import trim_log
 from coordinator.store.nodes import TOMBSTONE_AGE
@@ -16,12 +17,13 @@ from coordinator.store.tables import removed_nodes
 
 
 def tidy(connection: Connection, now: float) -> int:
-    """Trim the logs, old leases, sessions, links, answers and tombstones → rows of the change log. Nothing
-    while another process is at it.
+    """Trim the logs, old leases, sessions, links, answers, tombstones and addresses that have rested → rows
+    of the change log. Nothing while another process is at it.
     """
     if not take_job(connection, Job.TIDY):
         return 0
     connection.execute(delete(removed_nodes).where(removed_nodes.c.removed_at < now - TOMBSTONE_AGE))
+    drop_rested(connection, now)
     drop_old_leases(connection, now)
     drop_old_sessions(connection, now)
     drop_old_links(connection, now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from coordinator.addresses import RandomSource
 from coordinator.errors import Refusal
@@ -140,12 +140,18 @@ def hold_join(connection: Connection, row: JoinRow, source: str) -> None:
     note(connection, row.network_id)
 
 
+_HELD: Final = select(joins).where(
+    joins.c.token_id == bindparam("token"),
+    joins.c.machine_key == bindparam("key"),
+    joins.c.expires_at > bindparam("now"),
+)
+
+
 def find_held(
     connection: Connection, token_id: str, machine_key: MachinePublicKey, now: float
 ) -> JoinRow | None:
     """The join of this machine by this token, if it waits or was refused."""
-    mine = (joins.c.token_id == token_id) & (joins.c.machine_key == bytes(machine_key))
-    row = connection.execute(select(joins).where(mine, joins.c.expires_at > now)).first()
+    row = connection.execute(_HELD, {"token": token_id, "key": bytes(machine_key), "now": now}).first()
     return None if row is None else _join_row(row)
 
 

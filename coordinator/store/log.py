@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from coordinator.netmap import Changes
 from coordinator.store.database import CHANGED
@@ -27,14 +27,27 @@ class Kind(StrEnum):
     VISIBILITY = "visibility"
 
 
+_LOCK: Final = select(networks.c.id).where(networks.c.id == bindparam("network")).with_for_update()
+_LOG: Final = insert(change_log)
+_NEXT_REVISION: Final = (
+    update(networks)
+    .where(networks.c.id == bindparam("network"))
+    .values(revision=networks.c.revision + 1)
+    .returning(networks.c.revision)
+)
+_NEXT_NOTICE: Final = (
+    update(networks).where(networks.c.id == bindparam("network")).values(notices=networks.c.notices + 1)
+)
+"""Made once, as all that a crowd of nodes asks for: SQLAlchemy takes longer to make them than to run them."""
+
+
 def lock_network(connection: Connection, network_id: str) -> bool:
     """Hold the network's row until the transaction ends, so that changes of one network come one after the
     other.
 
     False when it is gone. Every change takes this lock first: no two wait for each other.
     """
-    statement = select(networks.c.id).where(networks.c.id == network_id).with_for_update()
-    return connection.execute(statement).one_or_none() is not None
+    return connection.execute(_LOCK, {"network": network_id}).one_or_none() is not None
 
 
 def record_change(
@@ -47,22 +60,15 @@ def record_change(
     ]
     if not rows:
         raise ValueError("a revision that touches nothing would be a hole in the log")
-    statement = (
-        update(networks)
-        .where(networks.c.id == network_id)
-        .values(revision=networks.c.revision + 1)
-        .returning(networks.c.revision)
-    )
-    revision: int = connection.execute(statement).scalar_one()
-    connection.execute(insert(change_log), [row | {"revision": revision} for row in rows])
+    revision: int = connection.execute(_NEXT_REVISION, {"network": network_id}).scalar_one()
+    connection.execute(_LOG, [row | {"revision": revision} for row in rows])
     connection.info[CHANGED].add(network_id)
     return revision
 
 
 def note(connection: Connection, network_id: str) -> None:
     """Something changed that no map shows: admins who look at the network hear of it, nodes do not."""
-    mine = networks.c.id == network_id
-    connection.execute(update(networks).where(mine).values(notices=networks.c.notices + 1))
+    connection.execute(_NEXT_NOTICE, {"network": network_id})
     connection.info[CHANGED].add(network_id)
 
 

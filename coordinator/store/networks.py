@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from coordinator.addresses import RandomSource, Taken, check_ranges, complete_ranges
 from coordinator.errors import Refusal
@@ -87,12 +87,18 @@ def _read_network(row: Any, urls: Sequence[str], relays: tuple[Relay, ...]) -> N
     )
 
 
+_URLS: Final = select(meta.c.urls)
+_ONE: Final = select(networks).where(networks.c.id == bindparam("network"))
+_RELAYS: Final = select(relays).order_by(relays.c.created_at, relays.c.id)
+"""In the order of every map."""
+
+
 def read_urls(connection: Connection) -> tuple[str, ...]:
-    return tuple(connection.execute(select(meta.c.urls)).scalar_one())
+    return tuple(connection.execute(_URLS).scalar_one())
 
 
 def read_standing(connection: Connection, network_id: str) -> Standing | None:
-    row = connection.execute(select(networks).where(networks.c.id == network_id)).one_or_none()
+    row = connection.execute(_ONE, {"network": network_id}).one_or_none()
     if row is None:
         return None
     network = _read_network(row, read_urls(connection), read_relays(connection))
@@ -270,10 +276,9 @@ def change_all_networks(connection: Connection, now: float) -> None:
 
 def read_relays(connection: Connection) -> tuple[Relay, ...]:
     """In the order of every map."""
-    statement = select(relays).order_by(relays.c.created_at, relays.c.id)
     return tuple(
         Relay(row.id, row.name, RelayPublicKey(row.public_key), tuple(row.hosts), row.url)
-        for row in connection.execute(statement)
+        for row in connection.execute(_RELAYS)
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
+from sqlalchemy import BigInteger, Connection, Select, bindparam, delete, func, insert, or_, select, update
 
 from coordinator.errors import Refusal
 from coordinator.names import check_node_name, make_tags
@@ -130,23 +130,35 @@ def read_record(text: str | None) -> Record | None:
     return None if text is None else Record.from_json(json.loads(text))
 
 
-def _find(connection: Connection, *conditions: ColumnElement[bool]) -> NodeRow | None:
-    row = connection.execute(select(*_COLUMNS).where(*conditions)).one_or_none()
+_ALL: Final = select(*_COLUMNS)
+_BY_MACHINE: Final = _ALL.where(
+    nodes.c.machine_key == bindparam("key"), nodes.c.token_id == bindparam("token")
+)
+_BY_KEY: Final = _ALL.where(nodes.c.wireguard_key == bindparam("key"))
+_BY_ID: Final = _ALL.where(nodes.c.id == bindparam("node"), nodes.c.network_id == bindparam("network"))
+_NAMED: Final = _ALL.where(
+    nodes.c.network_id == bindparam("network"),
+    or_(nodes.c.id == bindparam("wanted"), nodes.c.name == bindparam("wanted")),
+)
+
+
+def _find(connection: Connection, statement: Select[Any], **wanted: str | bytes) -> NodeRow | None:
+    row = connection.execute(statement, wanted).one_or_none()
     return None if row is None else _node_row(row)
 
 
 def find_by_machine(connection: Connection, key: MachinePublicKey, token_id: str) -> NodeRow | None:
     """The node that this machine became by this token."""
-    return _find(connection, nodes.c.machine_key == bytes(key), nodes.c.token_id == token_id)
+    return _find(connection, _BY_MACHINE, key=bytes(key), token=token_id)
 
 
 def find_by_key(connection: Connection, key: PublicKey) -> NodeRow | None:
     """The node that has this WireGuard key."""
-    return _find(connection, nodes.c.wireguard_key == bytes(key))
+    return _find(connection, _BY_KEY, key=bytes(key))
 
 
 def find_node(connection: Connection, network_id: str, node_id: str) -> NodeRow | None:
-    return _find(connection, nodes.c.id == node_id, nodes.c.network_id == network_id)
+    return _find(connection, _BY_ID, node=node_id, network=network_id)
 
 
 def find_removed(connection: Connection, network_id: str, node_id: str) -> MachinePublicKey | None:
@@ -158,8 +170,7 @@ def find_removed(connection: Connection, network_id: str, node_id: str) -> Machi
 
 def find_node_named(connection: Connection, network_id: str, wanted: str) -> NodeRow:
     """A node by id or name. Raises Refusal `not_found`."""
-    named = or_(nodes.c.id == wanted, nodes.c.name == wanted)
-    node = _find(connection, nodes.c.network_id == network_id, named)
+    node = _find(connection, _NAMED, network=network_id, wanted=wanted)
     if node is None:
         raise Refusal("not_found", f"no node of this network is called {wanted[:64]!r}: see `node list`")
     return node
@@ -168,6 +179,17 @@ def find_node_named(connection: Connection, network_id: str, wanted: str) -> Nod
 def list_nodes(connection: Connection, network_id: str) -> list[NodeRow]:
     statement = select(*_COLUMNS).where(nodes.c.network_id == network_id).order_by(nodes.c.name)
     return [_node_row(row) for row in connection.execute(statement)]
+
+
+_SIGN: Final = (
+    update(nodes)
+    .where(nodes.c.id == bindparam("node"))
+    .values(
+        record=bindparam("signed"),
+        record_seq=bindparam("seq"),
+        visible_from=func.coalesce(nodes.c.visible_from, bindparam("revision", type_=BigInteger)),
+    )
+)
 
 
 def put_record(connection: Connection, record: Record, now: float) -> int | None:
@@ -185,10 +207,9 @@ def put_record(connection: Connection, record: Record, now: float) -> int | None
         raise Refusal("record_mismatch", "the record names another WireGuard key than this node has")
     _check_record(connection, record, node)
     revision = record_change(connection, record.network, [(Kind.NODE, record.id)], now)
-    values = {"record": canonical_json(record.to_json()).decode(), "record_seq": record.seq}
-    connection.execute(update(nodes).where(nodes.c.id == record.id).values(**values))
-    first = nodes.c.visible_from.is_(None)
-    connection.execute(update(nodes).where(nodes.c.id == record.id, first).values(visible_from=revision))
+    signed = canonical_json(record.to_json()).decode()
+    values = {"node": record.id, "signed": signed, "seq": record.seq, "revision": revision}
+    connection.execute(_SIGN, values)
     return revision
 
 

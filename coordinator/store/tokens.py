@@ -6,7 +6,7 @@ import hmac
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, update
 
 from coordinator.errors import Refusal
 from coordinator.names import check_node_name, make_tags
@@ -151,10 +151,13 @@ def list_tokens(connection: Connection, network_id: str) -> list[TokenRow]:
     return [_token_row(row) for row in connection.execute(statement)]
 
 
+_OPENED: Final = select(*_COLUMNS, tokens.c.secret_hash).where(tokens.c.id == bindparam("token"))
+_SPEND: Final = update(tokens).where(tokens.c.id == bindparam("token")).values(uses=tokens.c.uses + 1)
+
+
 def find_token(connection: Connection, secret: BearerSecret) -> TokenRow | None:
     """The token of which this is the secret."""
-    statement = select(*_COLUMNS, tokens.c.secret_hash).where(tokens.c.id == secret.id)
-    row = connection.execute(statement).one_or_none()
+    row = connection.execute(_OPENED, {"token": secret.id}).one_or_none()
     if row is None or not hmac.compare_digest(row.secret_hash, secret.hash):
         return None
     return _token_row(row)
@@ -193,4 +196,4 @@ def spend_token(connection: Connection, token: TokenRow, now: float) -> None:
             raise Refusal("token_expired", "this token has expired: ask the network's admin for another")
         case "used":
             raise Refusal("token_used", "this token has been used up: ask the network's admin for another")
-    connection.execute(update(tokens).where(tokens.c.id == token.id).values(uses=tokens.c.uses + 1))
+    connection.execute(_SPEND, {"token": token.id})
