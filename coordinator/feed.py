@@ -78,7 +78,8 @@ class NetworkView:
         self._policies = _Policies(snapshot.revision, snapshot.policy)
         self._network_line = encode_json(snapshot.network.to_json())
         self._network_hash = network_hash(snapshot.network)
-        self._lines: dict[str, bytes] = {}
+        self._entries: dict[str, bytes] = {}
+        """Each node as it stands in a whole map: "ID":NODE."""
         self._groups: dict[Tags, _Group] = {}
         self._group_of: dict[str, _Group] = {}
         self._peer_hashes: dict[str, int] = {}
@@ -121,7 +122,7 @@ class NetworkView:
     def _set_member(self, node_id: str, member: Member | None) -> None:
         self._leave_group(node_id)
         self._self_hashes.pop(node_id, None)
-        self._lines.pop(node_id, None)
+        self._entries.pop(node_id, None)
         self.gateways.pop(node_id, None)
         if member is None:
             self.members.pop(node_id, None)
@@ -131,7 +132,7 @@ class NetworkView:
             self.gateways[node_id] = member
         node = member.node
         if node is not None:
-            self._lines[node_id] = encode_json(node.to_json())
+            self._entries[node_id] = b'"%s":%s' % (node_id.encode(), encode_json(node.to_json()))
             if member.is_in_maps:
                 self._join_group(member, peer_hash(node))
 
@@ -202,10 +203,13 @@ class NetworkView:
         seen = group.seen_hashes - (self._peer_hashes[node_id] if group in group.sees else 0)
         return encode_map_hash(self._network_hash + own + seen)
 
+    def _line(self, node_id: str) -> bytes:
+        """The node alone, as JSON."""
+        return self._entries[node_id][len(node_id) + 3 :]
+
     def full_for(self, node_id: str) -> bytes:
         """The whole map as a line. Raises KeyError for who is no member."""
-        own = self._lines.get(node_id)
-        peers = b",".join(b'"%s":%s' % (id_.encode(), self._lines[id_]) for id_ in self.visible_to(node_id))
+        peers = b",".join([self._entries[id_] for id_ in self.visible_to(node_id)])
         return (
             b'{"kind":"full","epoch":"%s","to":%d,"hash":"%s","map":{"network":%s,"self":%s,"peers":{%s}}}\n'
             % (
@@ -213,7 +217,7 @@ class NetworkView:
                 self.revision,
                 self.hash_for(node_id).encode(),
                 self._network_line,
-                own or b"null",
+                self._line(node_id) if node_id in self._entries else b"null",
                 peers,
             )
         )
@@ -253,12 +257,12 @@ class NetworkView:
             b'{"kind":"delta","epoch":"%s","from":%d' % (self.epoch.encode(), changes.since),
             b'"to":%d,"hash":"%s"' % (self.revision, self.hash_for(member.id).encode()),
             b'"removed":[%s]' % b",".join(b'"%s"' % id_.encode() for id_ in sorted(removed)),
-            b'"nodes":[%s]' % b",".join(self._lines[id_] for id_ in sorted(seen)),
+            b'"nodes":[%s]' % b",".join([self._line(id_) for id_ in sorted(seen)]),
         ]
         if changes.network:
             parts.append(b'"network":%s' % self._network_line)
         if member.id in changes.nodes and member.record is not None:
-            parts.append(b'"self":%s' % self._lines[member.id])
+            parts.append(b'"self":%s' % self._line(member.id))
         return b",".join(parts) + b"}\n"
 
     def keepalive_for(self, node_id: str) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import functools
+import gc
 import logging
 import os
 import random
@@ -59,6 +60,9 @@ from wgpy.mesh.relays import MAX_HOSTS
 from wgpy.mesh.signing import BearerSecret, RelayKey
 
 logger = logging.getLogger(__name__)
+
+TRIM_INTERVAL = 30.0
+"""Seconds."""
 
 GRACEFUL_SECONDS = 5
 """How long requests under way may take when the server is told to stop."""
@@ -197,6 +201,24 @@ def _return_freed_memory() -> None:
         ctypes.CDLL(None).mallopt(-3, 128 * 1024)  # M_MMAP_THRESHOLD; to set it stops the growth
 
 
+def _spare_the_garbage_collector() -> None:
+    """What was made until now stays, so it is looked at no more; and less often at what comes and goes.
+
+    Measured while 400 streams began: a tenth of the time was spent on looking.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
+async def _give_back_memory() -> None:
+    """What a crowd took that came at once goes back to the system, also from between what stays."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    while trim is not None:  # glibc's
+        await asyncio.sleep(TRIM_INTERVAL)
+        await asyncio.to_thread(trim, 0)
+
+
 def _provide_admin_file(
     state: StateDir, database: Database, identity: CoordinatorIdentity, url: str, now: float
 ) -> None:
@@ -312,10 +334,13 @@ async def _serve(
     has_stun = relay is not None and relay.port == listener.getsockname()[1]
     stun = [] if has_stun else open_stun_sockets(listener)
     own = None if relay is None else asyncio.create_task(relay.run())
+    trimming = asyncio.create_task(_give_back_memory())
+    _spare_the_garbage_collector()
     try:
         with contextlib.closing(StunServer(stun)):
             await server.serve(sockets=[listener])
     finally:
+        trimming.cancel()
         if own is not None:
             own.cancel()
             with contextlib.suppress(asyncio.CancelledError):
