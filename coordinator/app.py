@@ -18,14 +18,17 @@ from starlette.routing import Route
 
 from coordinator.api import (
     audit,
+    clients,
     devices,
     gateways,
     health,
+    ingress,
     joins,
     keys,
     names,
     networks,
     node,
+    node_ingress,
     nodes,
     oidc,
     people,
@@ -50,6 +53,7 @@ from coordinator.store.sweep import (
     SETTLE_TIME,
     SWEEP_INTERVAL,
     ask_for_keys,
+    expire_clients,
     expire_nodes,
     remove_absent,
     watch_ephemeral,
@@ -135,6 +139,14 @@ NODE_ENDPOINTS = (
         "PUT", "/v1/node/offer", node.put_offer, Needs.NODE, "node.offer", "Say what it would forward", dict,
     ),
     _raw(
+        "GET", "/v1/node/ingress", node_ingress.show_group, Needs.NODE, "node.ingress",
+        "The external clients that come in by it", codes=("not_found",),
+    ),
+    _raw(
+        "PUT", "/v1/node/ingress/key", node_ingress.hand_over_key, Needs.NODE, "node.ingress_key",
+        "Give the group's key to its gateways, sealed", dict, codes=("not_found", "key_in_use"),
+    ),
+    _raw(
         "PUT", "/v1/node/name", node.put_name, Needs.NODE, "node.rename_itself", "Ask for another name", dict
     ),
     _raw(
@@ -170,6 +182,8 @@ ENDPOINTS = with_document(
         *qr.ENDPOINTS,
         *tunnels.ENDPOINTS,
         *names.ENDPOINTS,
+        *ingress.ENDPOINTS,
+        *clients.ENDPOINTS,
         *health.ENDPOINTS,
     )
 )
@@ -241,6 +255,7 @@ async def _sweep_for_ever(context: Context) -> None:
         try:
             await write(drop_old_joins, now)
             await write(expire_nodes, now)
+            await write(expire_clients, now)
             await write(ask_for_keys, now)
             if now - began >= SETTLE_TIME:
                 await write(watch_ephemeral, now)

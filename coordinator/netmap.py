@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from coordinator.policy import Policy, Tags, visible
 from wgpy.mesh.forward import Forward
+from wgpy.mesh.ingress import Mark
 from wgpy.mesh.netmap import Map, Network, Node
 from wgpy.mesh.record import Record
 
@@ -21,7 +22,7 @@ class Member:
     `record` is None until it has signed one; `visible_from` is the last revision at which its view of all
     others changed: it first signed, has other tags, or was kept out or let in. `is_disabled`: kept out of all
     maps, because an admin said so or its time is over. `needs_key`: it is to make itself a new WireGuard key.
-    `forwards` are the ranges that it was given to forward.
+    `forwards` are the ranges that it was given to forward, `mark` its part in an ingress group.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Member:
     is_disabled: bool = False
     forwards: tuple[Forward, ...] = ()
     needs_key: bool = False
+    mark: Mark | None = None
 
     @property
     def is_in_maps(self) -> bool:
@@ -45,7 +47,9 @@ class Member:
         if self.record is None:
             return None
         asked = {"disabled": self.is_disabled, "rotate": self.needs_key}
-        extra = {name: True for name, is_so in asked.items() if is_so}
+        extra: dict[str, object] = {name: True for name, is_so in asked.items() if is_so}
+        if self.mark is not None:
+            extra["ingress"] = self.mark.to_json()
         return Node(self.id, self.name, self.record, self.forwards, extra)
 
 

@@ -40,6 +40,7 @@ def _json(row: forwards.ForwardRow) -> JsonObject:
         "offered": row.offered,
         "approved_at": row.approved_at,
         "problem": row.problem,
+        "group": row.group_id,
     }
 
 
@@ -111,6 +112,6 @@ ENDPOINTS: Final = (
     ),
     Endpoint(
         "DELETE", _ALL + "/{range}", withdraw_range, Needs.ADMIN, "range.withdraw", "Take a range back",
-        subject=Subject(_read_range, "range"), codes=("not_found",),
+        subject=Subject(_read_range, "range"), codes=("not_found", "conflict"),
     ),
 )  # fmt: skip

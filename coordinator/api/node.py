@@ -23,7 +23,7 @@ from coordinator.auth import BEARER_AGE, Bearer
 from coordinator.errors import Refusal
 from coordinator.presence import Report, presence_line, usable_endpoints
 from coordinator.ratelimit import source_key
-from coordinator.store import admission, forwards, joins, nodes
+from coordinator.store import admission, clients, forwards, joins, nodes
 from coordinator.store.joins import JoinRow, Source
 from coordinator.store.networks import read_standing
 from coordinator.store.nodes import NodeRow
@@ -208,6 +208,10 @@ async def check_in(request: Request) -> Response:
     endpoints = usable_endpoints(observed_address(request), asked.listen_port, asked.endpoints)
     report = Report(asked.boot, asked.sequence, endpoints, context.clock())
     bearer = Bearer(node.network_id, node.id, node.key_epoch)
+    if asked.clients:
+        await context.store.write(
+            clients.take_sightings, node.network_id, node.id, asked.clients, context.clock()
+        )
     if asked.brief:
         terms = await context.hub.take_report(bearer, report, asked.tunnels, is_alone=True)
         return answer(CheckinAnswer(None, PresenceFrame(False, {}), terms).to_json())

@@ -6,6 +6,7 @@ that a token keeps for its node counts as released 7 days before the token's end
 
 from __future__ import annotations
 
+import heapq
 import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -14,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, inser
 
 from coordinator.addresses import REST_AGE, choose_host_number, host_address, host_number
 from coordinator.errors import Refusal
-from coordinator.store.tables import addresses, networks
+from coordinator.store.tables import addresses, ingress_groups, networks
 from wgpy.addresses import IPAddress, Prefix, host_prefix
 from wgpy.errors import ConfigError
 
@@ -35,6 +36,18 @@ _CLAIM: Final = insert(addresses)
 def read_ranges(connection: Connection, network_id: str) -> list[Prefix]:
     texts = connection.execute(_RANGES, {"network": network_id}).scalar_one()
     return [ipaddress.ip_network(text) for text in texts]
+
+
+def _kept_for_clients(connection: Connection, network_id: str, prefix: Prefix) -> list[range]:
+    """The host numbers of a network's range that are external clients' (ingress.py), in order."""
+    mine = ingress_groups.c.network_id == network_id
+    found = []
+    for texts in connection.execute(select(ingress_groups.c.ranges).where(mine)).scalars():
+        for pool in map(ipaddress.ip_network, texts):
+            if pool != prefix and pool.version == prefix.version and pool.network_address in prefix:
+                first = int(pool.network_address) - int(prefix.network_address)
+                found.append(range(first, first + pool.num_addresses))
+    return sorted(found, key=lambda numbers: numbers.start)
 
 
 def claim_addresses(
@@ -104,14 +117,18 @@ def _choose_number(connection: Connection, network_id: str, prefix: Prefix, now:
 
 def _next_number(connection: Connection, prefix: Prefix, place: dict[str, str]) -> int | None:
     highest = connection.execute(_HIGHEST, place).scalar()
+    kept = _kept_for_clients(connection, place["network"], prefix)
 
     def taken_in_order() -> Iterable[int]:
-        return connection.execute(_TAKEN, place).scalars()
+        return heapq.merge(connection.execute(_TAKEN, place).scalars(), *kept)
 
     while True:
         number = choose_host_number(prefix, highest, taken_in_order)
         if number is None:
             return None
+        if (block := next((block for block in kept if number in block), None)) is not None:
+            highest = block[-1]
+            continue
         if connection.execute(_SAME, place | {"number": number}).first() is None:
             return number
         highest = number
@@ -136,6 +153,8 @@ def keep_addresses(
         raise ConfigError("a node has one address of each family: name at most one IPv4 and one IPv6")
     for address in wanted:
         prefix, number = _place(ranges, address)
+        if any(number in block for block in _kept_for_clients(connection, network_id, prefix)):
+            raise Refusal("address_in_use", f"{address} is not free: external clients are there")
         mine = _of(network_id, prefix) & (addresses.c.host == number)
         row = connection.execute(select(addresses).where(mine)).one_or_none()
         if row is not None and (row.node_id is not None or row.token_id is not None):
@@ -165,6 +184,51 @@ def let_go(connection: Connection, token_id: str) -> None:
     """What a token kept is free again."""
     mine = (addresses.c.token_id == token_id) & addresses.c.node_id.is_(None)
     connection.execute(delete(addresses).where(mine))
+
+
+def claim_of_pool(
+    connection: Connection, network_id: str, pools: Sequence[Prefix], client_id: str, now: float
+) -> tuple[Prefix, ...]:
+    """The next address of each range of external clients. Raises Refusal `network_full`."""
+    claimed = []
+    for pool in pools:
+        found = _take_next(connection, network_id, [pool], client_id, now)
+        if found is None:
+            raise Refusal(
+                "network_full", f"every address of {pool} is taken or was released in the last 7 days"
+            )
+        claimed.append(host_prefix(found))
+    return tuple(claimed)
+
+
+def claim_named(
+    connection: Connection,
+    network_id: str,
+    pools: Sequence[Prefix],
+    wanted: Sequence[IPAddress],
+    client_id: str,
+) -> tuple[Prefix, ...]:
+    """These addresses of ranges of external clients. One that only rests is given: an admin said so.
+
+    Raises ConfigError, Refusal `address_in_use`.
+    """
+    if len({address.version for address in wanted}) != len(wanted):
+        raise ConfigError("a client has one address of each family: name at most one IPv4 and one IPv6")
+    for address in wanted:
+        prefix, number = next(
+            ((p, host_number(p, address)) for p in pools if p.version == address.version and address in p),
+            (None, None),
+        )
+        if prefix is None or number is None:
+            shown = ", ".join(str(pool) for pool in pools)
+            raise ConfigError(f"{address} is no address that a client here can have: they are in {shown}")
+        mine = _of(network_id, prefix) & (addresses.c.host == number)
+        if connection.execute(select(addresses).where(mine, addresses.c.node_id.is_not(None))).first():
+            raise Refusal("address_in_use", f"{address} is not free: another client has it")
+        connection.execute(delete(addresses).where(mine))
+        values = {"network_id": network_id, "range": str(prefix), "host": number, "node_id": client_id}
+        connection.execute(insert(addresses).values(**values))
+    return tuple(host_prefix(address) for address in wanted)
 
 
 def release_addresses(connection: Connection, node_id: str, now: float) -> None:

@@ -37,6 +37,8 @@ class ForwardRow:
     is_signed: bool
     problem: str
     created_at: float
+    group_id: str | None = None
+    """The ingress group whose clients are in it (ingress.py), which sees to it."""
 
     @property
     def state(self) -> str:
@@ -102,7 +104,7 @@ def list_forwards(connection: Connection, network_id: str, node_id: str | None =
     found = [
         ForwardRow(
             row.id, row.network_id, row.node_id, row.name, _forward(row), row.offered, row.approved_at,
-            row.range in signed[row.node_id], row.problem, row.created_at,
+            row.range in signed[row.node_id], row.problem, row.created_at, row.group_id,
         )
         for row in rows
     ]  # fmt: skip
@@ -172,7 +174,7 @@ def publish(
             if mine.forward.range == range_:
                 values["elected"] = mine.forward.elected
             connection.execute(update(forwards).where(forwards.c.id == mine.id).values(**values))
-    touched |= _settle_elections(connection, network_id, None)
+    touched |= settle(connection, network_id, None)
     record_change(connection, network_id, [(Kind.NODE, id_) for id_ in sorted(touched)], now)
     return list_forwards(connection, network_id, node_id)
 
@@ -223,10 +225,16 @@ def _check_unlike_others(range_: Prefix, target: Prefix, others: Sequence[Forwar
 
 def withdraw(connection: Connection, network_id: str, forward_id: str, now: float) -> ForwardRow:
     """An admin takes a range back; a node that goes on offering it is pending again. Raises Refusal
-    `not_found`.
+    `not_found`, `conflict`.
     """
     lock_network(connection, network_id)
     row = find_forward(connection, network_id, forward_id)
+    if row.group_id is not None:
+        raise Refusal(
+            "conflict",
+            f"the external clients of an ingress group are in {row.forward.range}: to take {row.node_name} "
+            "out of the group, say `clients gateway remove`",
+        )
     this = forwards.c.id == row.id
     if row.offered and row.approved_at is not None:
         range_ = str(row.forward.target)
@@ -235,7 +243,7 @@ def withdraw(connection: Connection, network_id: str, forward_id: str, now: floa
         )
     else:
         connection.execute(delete(forwards).where(this))
-    touched = {row.node_id} | _settle_elections(connection, network_id, None)
+    touched = {row.node_id} | settle(connection, network_id, None)
     record_change(connection, network_id, [(Kind.NODE, id_) for id_ in sorted(touched)], now)
     return row
 
@@ -253,7 +261,7 @@ def forget_forwards(connection: Connection, network_id: str, node_id: str, now: 
     gone = connection.execute(
         delete(forwards).where(forwards.c.node_id == node_id).returning(forwards.c.id)
     ).all()
-    if gone and (touched := _settle_elections(connection, network_id, None)):
+    if gone and (touched := settle(connection, network_id, None)):
         record_change(connection, network_id, [(Kind.NODE, id_) for id_ in sorted(touched)], now)
 
 
@@ -305,14 +313,16 @@ def settle_elections(
 ) -> set[str]:
     """Elect anew where a gateway has come or gone → the nodes for which that changed something."""
     lock_network(connection, network_id)
-    touched = _settle_elections(connection, network_id, online)
+    touched = settle(connection, network_id, online)
     if touched:
         record_change(connection, network_id, [(Kind.NODE, id_) for id_ in sorted(touched)], now)
     return touched
 
 
-def _settle_elections(connection: Connection, network_id: str, online: Mapping[str, bool] | None) -> set[str]:
-    """`online` None: nothing is known of it, and whoever is elected stays so."""
+def settle(connection: Connection, network_id: str, online: Mapping[str, bool] | None) -> set[str]:
+    """Elect where that is due → the nodes for which it changed something, which the caller logs. `online`
+    None: nothing is known of it, and whoever is elected stays so.
+    """
     by_range: dict[Prefix, list[ForwardRow]] = {}
     for row in list_forwards(connection, network_id):
         if row.approved_at is not None and not is_default(row.forward.range):

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, delete
 from coordinator.store.audit import trim_audit
 from coordinator.store.browser_sessions import drop_old_sessions
 from coordinator.store.claims import drop_rested
+from coordinator.store.client_links import drop_old_client_links
 from coordinator.store.jobs import Job, take_job
 from coordinator.store.log import trim_log
 from coordinator.store.nodes import TOMBSTONE_AGE
@@ -27,6 +28,7 @@ def tidy(connection: Connection, now: float) -> int:
     drop_old_leases(connection, now)
     drop_old_sessions(connection, now)
     drop_old_links(connection, now)
+    drop_old_client_links(connection, now)
     drop_old_replies(connection, now)
     trim_audit(connection, now)
     return trim_log(connection, now)

@@ -15,6 +15,7 @@ from coordinator.names import check_network_name
 from coordinator.policy import Policy
 from coordinator.settings import NetworkSettings
 from coordinator.store import nodes as node_rows
+from coordinator.store.clients import delete_clients
 from coordinator.store.database import CHANGED
 from coordinator.store.joins import IS_WAITING
 from coordinator.store.log import Kind, lock_network, note, record_change
@@ -250,6 +251,7 @@ def delete_network(connection: Connection, name: str, now: float) -> NetworkRow:
         connection.execute(select(nodes.c.id).where(nodes.c.network_id == network_id)).scalars().all()
     ):
         node_rows.bury_node(connection, network_id, node_id, now)
+    delete_clients(connection, network_id)
     for table in (addresses, tokens, joins, change_log):
         connection.execute(delete(table).where(table.c.network_id == network_id))
     connection.execute(delete(networks).where(networks.c.id == network_id))

@@ -15,6 +15,7 @@ from coordinator.names import check_node_name, make_tags
 from coordinator.store.audit import Actor, write_audit
 from coordinator.store.claims import release_addresses
 from coordinator.store.forwards import forget_forwards, read_forwards
+from coordinator.store.ingress import forget_gateway
 from coordinator.store.log import Kind, lock_network, note, record_change
 from coordinator.store.node_names import check_name_free, find_free_name
 from coordinator.store.tables import endpoints, leases, nodes, removed_nodes
@@ -367,6 +368,7 @@ def bury_node(connection: Connection, network_id: str, node_id: str, now: float)
     ).scalar_one()
     release_addresses(connection, node_id, now)
     forget_forwards(connection, network_id, node_id, now)
+    forget_gateway(connection, network_id, node_id, now)
     connection.execute(delete(endpoints).where(endpoints.c.node_id == node_id))
     connection.execute(delete(leases).where(leases.c.node_id == node_id))
     values = {"id": node_id, "network_id": network_id, "machine_key": key, "removed_at": now}

@@ -9,6 +9,7 @@ from wgpy.mesh.signing import BearerSecret
 
 API_KEY: Final = "wgpyk_"
 SETUP_LINK: Final = "wgpys_"
+CLIENT_LINK: Final = "wgpyc_"
 
 
 def encode_secret(prefix: str, secret: BearerSecret) -> str:

@@ -9,11 +9,13 @@ from sqlalchemy import Connection, select
 
 from coordinator.netmap import Member, Snapshot, Step
 from coordinator.store.forwards import read_forwards
+from coordinator.store.ingress import read_marks
 from coordinator.store.log import read_changes
 from coordinator.store.networks import read_standing
 from coordinator.store.nodes import read_record
 from coordinator.store.tables import meta, nodes
 from wgpy.mesh.forward import Forward
+from wgpy.mesh.ingress import Mark
 
 _MEMBER = (
     nodes.c.id,
@@ -35,7 +37,7 @@ def read_epoch(connection: Connection) -> str:
     return str(connection.execute(select(meta.c.epoch)).scalar_one())
 
 
-def _member(row: Any, forwards: Mapping[str, tuple[Forward, ...]]) -> Member:
+def _member(row: Any, forwards: Mapping[str, tuple[Forward, ...]], marks: Mapping[str, Mark]) -> Member:
     return Member(
         row.id,
         row.name,
@@ -46,6 +48,7 @@ def _member(row: Any, forwards: Mapping[str, tuple[Forward, ...]]) -> Member:
         is_disabled=row.disabled_at is not None or row.expired_at is not None,
         forwards=forwards.get(row.id, ()),
         needs_key=row.rotation_wanted_at is not None,
+        mark=marks.get(row.id),
     )
 
 
@@ -55,8 +58,8 @@ def read_snapshot(connection: Connection, network_id: str) -> Snapshot | None:
     if found is None:
         return None
     rows = connection.execute(select(*_MEMBER).where(nodes.c.network_id == network_id))
-    forwards = read_forwards(connection, network_id)
-    members = {row.id: _member(row, forwards) for row in rows}
+    forwards, marks = read_forwards(connection, network_id), read_marks(connection, network_id)
+    members = {row.id: _member(row, forwards, marks) for row in rows}
     return Snapshot(found.revision, found.network, members, found.settings.visibility, found.notices)
 
 
@@ -79,5 +82,6 @@ def _read_members(connection: Connection, network_id: str, ids: Iterable[str]) -
             select(*_MEMBER).where(nodes.c.network_id == network_id, nodes.c.id.in_(batch))
         )
         forwards = read_forwards(connection, network_id, batch)
-        members.update((row.id, _member(row, forwards)) for row in rows)
+        marks = read_marks(connection, network_id, batch)
+        members.update((row.id, _member(row, forwards, marks)) for row in rows)
     return members

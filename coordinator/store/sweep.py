@@ -12,6 +12,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, exists, func, select, update
 
 from coordinator.store.audit import Actor, write_audit
+from coordinator.store.clients import client_json, expire_due
 from coordinator.store.jobs import Job, take_job
 from coordinator.store.log import lock_network
 from coordinator.store.nodes import NodeRow, find_node, node_json, remove_node, store_edit
@@ -42,6 +43,17 @@ def expire_nodes(connection: Connection, now: float) -> int:
         store_edit(connection, node, after, now)
         before, shown = node_json(node), node_json(after)
         write_audit(connection, _BY_TIME, "node.expire", node.network_id, now, before=before, after=shown)
+    return len(expired)
+
+
+def expire_clients(connection: Connection, now: float) -> int:
+    """Keep external clients out whose time is over → how many."""
+    if not take_job(connection, Job.SWEEP):
+        return 0
+    expired = expire_due(connection, now, AT_ONCE)
+    for before, after in expired:
+        shown, then = client_json(before), client_json(after)
+        write_audit(connection, _BY_TIME, "client.expire", after.network_id, now, before=shown, after=then)
     return len(expired)
 
 

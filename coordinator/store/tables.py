@@ -336,9 +336,88 @@ forwards: Final = Table(
     Column("elected", Boolean, nullable=False, comment="of several gateways for this range, this is the one"),
     Column("problem", String(200), nullable=False, comment="why the node does not forward it, in its words"),
     Column("created_at", Double, nullable=False, comment="when it was first named"),
+    Column("group_id", String(32), comment="the ingress group whose clients are in it; none: a place"),
     UniqueConstraint("node_id", "target"),
     UniqueConstraint("node_id", "range"),
     Index(None, "network_id"),
+)
+
+ingress_groups: Final = Table(
+    "ingress_groups",
+    metadata,
+    Column("id", String(32), primary_key=True, comment="random"),
+    Column("network_id", String(32), ForeignKey("networks.id"), nullable=False, comment="whose clients"),
+    Column("name", String(63), nullable=False, comment="a DNS label, unique in its network"),
+    Column("endpoint", String(260), nullable=False, comment="HOST:PORT that clients connect to"),
+    Column("listen_port", Integer, nullable=False, comment="UDP port of its gateways"),
+    Column("ranges", JSON, nullable=False, comment="where its clients' addresses are, in the network's"),
+    Column("dns", Boolean, nullable=False, comment="whether its gateways answer names for clients"),
+    Column("public_key", LargeBinary, comment="Curve25519, 32 octets; none: no gateway has made it yet"),
+    Column("version", BigInteger, nullable=False, comment="one up with each change that gateways act on"),
+    Column("created_at", Double, nullable=False, comment="when it was made"),
+    UniqueConstraint("network_id", "name"),
+)
+
+ingress_gateways: Final = Table(
+    "ingress_gateways",
+    metadata,
+    Column("node_id", String(32), primary_key=True, comment="a node is in one group at most"),
+    Column("group_id", String(32), ForeignKey("ingress_groups.id"), nullable=False, comment="which"),
+    Column(
+        "sealed_key",
+        LargeBinary,
+        comment="the group's private key, sealed to the node's machine key by another",
+    ),
+    Column("created_at", Double, nullable=False, comment="when it was added; the first makes the key"),
+    Index(None, "group_id"),
+)
+
+clients: Final = Table(
+    "clients",
+    metadata,
+    Column("id", String(32), primary_key=True, comment="random"),
+    Column("network_id", String(32), ForeignKey("networks.id"), nullable=False, comment="which it reaches"),
+    Column("group_id", String(32), ForeignKey("ingress_groups.id"), nullable=False, comment="by which way"),
+    Column("name", String(63), nullable=False, comment="a DNS label, unique among the network's clients"),
+    Column(
+        "public_key", LargeBinary, nullable=False, unique=True, comment="Curve25519 public key, 32 octets"
+    ),
+    Column("key_by", String(8), nullable=False, comment="who made its key: client, or server (not kept)"),
+    Column("group_key", LargeBinary, nullable=False, comment="the group's key that its file names"),
+    Column("addresses", JSON, nullable=False, comment="its /32 and /128, as claimed in `addresses`"),
+    Column("reach", JSON, nullable=False, comment="everything, or which nodes (ids) and ranges"),
+    Column("created_at", Double, nullable=False, comment="when it was made"),
+    Column("disabled_at", Double, comment="since when an admin keeps it out"),
+    Column("expires_at", Double, comment="from when on it is kept out; none: never"),
+    Column("expired_at", Double, comment="when the sweep saw that; a later expires_at clears it"),
+    UniqueConstraint("network_id", "name"),
+    Index(None, "group_id"),
+    Index(None, "expires_at"),
+)
+
+client_links: Final = Table(
+    "client_links",
+    metadata,
+    Column("id", String(16), primary_key=True, comment="first 8 octets of secret_hash, hexadecimal"),
+    Column("secret_hash", LargeBinary, nullable=False, comment="SHA-256 of the link's 256 random bits"),
+    Column("client_id", String(32), ForeignKey("clients.id"), nullable=False, comment="whose file"),
+    Column("sealed_file", LargeBinary, nullable=False, comment="the file, sealed under the link's secret"),
+    Column("expires_at", Double, nullable=False, comment="from when on it is forgotten; a used one is gone"),
+    Index(None, "client_id"),
+    Index(None, "expires_at"),
+)
+
+client_sightings: Final = Table(
+    "client_sightings",
+    metadata,
+    Column("client_id", String(32), primary_key=True, comment="whose; not in the log, not in the map"),
+    Column("node_id", String(32), primary_key=True, comment="the gateway that says so"),
+    Column("handshake_at", Double, nullable=False, comment="its latest handshake with that gateway"),
+    Column("endpoint", String(64), nullable=False, comment="ip:port that it came from; empty: not known"),
+    Column("rx_bytes", BigInteger, nullable=False, comment="received from it since the gateway began"),
+    Column("tx_bytes", BigInteger, nullable=False, comment="sent to it since the gateway began"),
+    Column("at", Double, nullable=False, comment="when the gateway said so"),
+    Index(None, "node_id"),
 )
 
 removed_nodes: Final = Table(

@@ -115,7 +115,7 @@ FOR_EVERYONE = {
     "identity.show", "challenge.make", "node.join", "node.session", "setup.look", "setup.use", "session.open",
     "join.commit", "join.open", "relay.check_in", "relay.tunnel", "health.alive", "health.ready",
     "openapi.show",
-    "session.ways", "session.begin", "session.return",
+    "session.ways", "session.begin", "session.return", "client.fetch",
 }  # fmt: skip
 """What a stranger may ask: it is limited by address."""
 

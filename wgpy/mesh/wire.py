@@ -14,6 +14,7 @@ from wgpy.addresses import Endpoint, Prefix
 from wgpy.keys import KEY_SIZE, PublicKey
 from wgpy.mesh.encoding import MAX_NAME, Fields, JsonObject, MalformedMessage, encode_b64u
 from wgpy.mesh.frames import MapFrame, PresenceFrame, ReportsFrame, Since, read_frame
+from wgpy.mesh.ingress import Sighting, read_sightings
 from wgpy.mesh.netmap import Network
 from wgpy.mesh.signing import (
     HASH_SIZE,
@@ -272,7 +273,8 @@ class Session:
 class CheckinRequest:
     """`POST /v1/checkin`: a poll, and a report of where we are. The last (boot, sequence) wins.
 
-    `brief`: a report alone, to be answered without map and presence, which the stream brings.
+    `brief`: a report alone, to be answered without map and presence, which the stream brings. `clients`: what
+    a gateway of external clients knows of those that are news.
     """
 
     since: Since | None
@@ -282,6 +284,7 @@ class CheckinRequest:
     endpoints: tuple[Endpoint, ...] = ()
     tunnels: TunnelReport | None = None
     brief: bool = False
+    clients: tuple[Sighting, ...] = ()
 
     def to_json(self) -> JsonObject:
         value: JsonObject = {
@@ -295,6 +298,8 @@ class CheckinRequest:
             value["tunnels"] = self.tunnels.to_json()
         if self.brief:
             value["brief"] = True
+        if self.clients:
+            value["clients"] = [each.to_json() for each in self.clients]
         return value
 
     @classmethod
@@ -308,6 +313,7 @@ class CheckinRequest:
             endpoints=fields.endpoints("endpoints"),
             tunnels=_optional(fields, "tunnels", TunnelReport.from_json),
             brief=not fields.is_null("brief") and fields.boolean("brief"),
+            clients=read_sightings(fields, "clients"),
         )
 
 
