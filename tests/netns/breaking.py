@@ -141,6 +141,7 @@ BREAKS: Final = {
             lambda s: s.set_link(s.hosts[0], "eth0", up=False),
             lambda s: s.set_link(s.hosts[0], "eth0", up=True),
         ),
+        Break("UDP is blocked", _PAIR, lambda s: s.homes[0].block_udp(), after="relayed"),
         Break(
             "UDP is blocked, then allowed",
             _PAIR,

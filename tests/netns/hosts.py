@@ -86,6 +86,7 @@ class Host:
     def __init__(self, lab: Lab, name: str) -> None:
         self.name = name
         self.path = lab.directory / f"{name}.d"
+        self._bytecode = lab.directory / "bytecode"
         self.ipv4: ipaddress.IPv4Address | None = None
         self.ipv6: ipaddress.IPv6Address | None = None
         self.started: list[Process] = []
@@ -128,7 +129,7 @@ class Host:
         outer = subprocess.Popen(
             self.command_prefix + words,
             stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment(env),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environment(env),
         )  # fmt: skip
         try:
             stdout, stderr = outer.communicate(input, timeout)
@@ -160,7 +161,7 @@ class Host:
         """
         words = [str(word) for word in command]
         path = self.path / f"{log or Path(words[0]).name}.log"
-        process = Process(self, words, path, _environment(env), stdin)
+        process = Process(self, words, path, self._environment(env), stdin)
         self.started.append(process)
         return process
 
@@ -195,6 +196,12 @@ class Host:
         for process in self.started:
             process.forget()
         self.started.clear()
+
+    def _environment(self, extra: Mapping[str, str] | None) -> dict[str, str]:
+        """Bytecode is kept, as where wgpy is installed: starting a program costs half of it otherwise."""
+        ours = {"PATH": _path(), "PYTHONUNBUFFERED": "1", "PYTHONPYCACHEPREFIX": str(self._bytecode)}
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return inherited | ours | dict(extra or {})
 
     # --- addresses ------------------------------------------------------------------------------------------
 
@@ -292,10 +299,6 @@ def _ip_batch(pid: int, lines: tuple[str, ...]) -> None:
     )  # fmt: skip
     if done.returncode:
         raise HostFailure(f"ip: {lines}: {done.stderr.strip()}")
-
-
-def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
-    return os.environ | {"PATH": _path(), "PYTHONUNBUFFERED": "1"} | dict(extra or {})
 
 
 def _path() -> str:

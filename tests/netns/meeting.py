@@ -13,11 +13,20 @@ import itertools
 import json
 import re
 import shutil
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+
+from coordinator.tls import Leaf
 from tests.netns.hosts import Host, Internet, Lab
 from tests.netns.mesh import Mesh, Node
 from tests.netns.nat import Carrier, Home, Nat, allows_direct
@@ -107,10 +116,54 @@ class Pings:
         return self.answers()
 
 
+def make_certificate() -> tuple[str, str]:
+    """A new certificate and its key, PEM."""
+    leaf = Leaf.generate()
+    key = load_der_private_key(leaf.key, None)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return ssl.DER_cert_to_PEM_cert(leaf.certificate), pem.decode()
+
+
 class WideInternet(Internet):
     """With room for two homes of every pair."""
 
     IPV4 = ipaddress.IPv4Network("198.18.0.0/16")
+
+
+class RoutedInternet(WideInternet):
+    """Hosts reach each other by way of one router. The kernel has 1,024 neighbours for all namespaces
+    together, too few where fifty hosts on one link know each other.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab)
+        self._routers = self.IPV4[-2], self.IPV6[0xFFFF]
+        v4, v6 = self._routers
+        self.switch.ip(
+            f"address add {v4}/{self.IPV4.prefixlen} dev br0",
+            f"address add {v6}/{self.IPV6.prefixlen} dev br0 nodad",
+        )
+        self.switch.run(
+            "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1",
+            "net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.br0.send_redirects=0",
+        )  # fmt: skip
+
+    def host(self, name: str, line: Callable[[Internet, int], str] | None = None) -> Host:
+        host = super().host(name, line)
+        host.run("sysctl", "-qw", "net.ipv6.conf.eth0.accept_redirects=0")
+        self._route(host)
+        return host
+
+    def move(self, host: Host) -> None:
+        """Another address of the internet, as after a change of network."""
+        host.readdress(*self.next_addresses())
+        self._route(host)
+
+    def _route(self, host: Host) -> None:
+        host.ip(*(f"route add default via {router} dev eth0 onlink" for router in self._routers))
+
+    def addresses(self, number: int) -> tuple[str, str]:
+        return f"{self.IPV4[number]}/32", f"{self.IPV6[number]}/128"
 
 
 class MeetingGround:
@@ -118,9 +171,11 @@ class MeetingGround:
     and none beside the coordinator; by default it is the other way round.
     """
 
-    def __init__(self, lab: Lab, *, relays: int = 0) -> None:
+    def __init__(
+        self, lab: Lab, *, relays: int = 0, internet: Callable[[Lab], Internet] = WideInternet
+    ) -> None:
         self._lab = lab
-        self.internet = WideInternet(lab)
+        self.internet = internet(lab)
         self.mesh = Mesh(self.internet, "ground", is_public=True, has_relay=not relays)
         self._count = 0
         self.relays: dict[str, Process] = {}
@@ -129,14 +184,20 @@ class MeetingGround:
 
     def _make_relay(self, name: str) -> None:
         host = self.internet.host(name)
-        key = self.mesh.admin("relay", "create", name, "--endpoint", f"{host.ipv4}:3478").strip()
-        host.run("sh", "-c", "umask 077; cat > /run/relay.key", input=key)
+        places = "--endpoint", f"{host.ipv4}:3478", "--url", f"https://{host.ipv4}"
+        key = self.mesh.admin("relay", "create", name, *places).strip()
+        certificate, private = make_certificate()
+        for path, text in (("relay.key", key), ("tls.crt", certificate), ("tls.key", private)):
+            host.run("sh", "-c", f"umask 077; cat > /run/{path}", input=text)
         self.start_relay(name)
 
     def start_relay(self, name: str) -> None:
         """Start it, or start it again."""
         log = f"relay-{time.monotonic_ns()}"
-        self.relays[name] = self._lab.hosts[name].start("wgpy", "relay", "serve", "/run/relay.key", log=log)
+        self.relays[name] = self._lab.hosts[name].start(
+            "wgpy", "relay", "serve", "/run/relay.key", "--tls-port", "443",
+            "--tls-cert", "/run/tls.crt", "--tls-key", "/run/tls.key", log=log,
+        )  # fmt: skip
         self.relays[name].wait_text("on UDP port 3478")
 
     @contextlib.contextmanager

@@ -5,20 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 import signal
-import ssl
 import time
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_der_private_key,
-)
-
-from coordinator.tls import Leaf
 from tests.netns.hosts import Internet, Lab
+from tests.netns.meeting import make_certificate
 from tests.netns.mesh import Mesh, Node
 from tests.netns.nat import Home, Nat
 from tests.netns.processes import Process, wait_until
@@ -177,14 +169,9 @@ def test_a_relay_with_a_certificate_is_reached_over_tls_by_whom_udp_does_not_let
         host = mesh.internet.host("paris")
         url = f"https://{host.ipv4}"
         key = mesh.admin("relay", "create", "paris", "--endpoint", f"{host.ipv4}:3478", "--url", url).strip()
-        leaf = Leaf.generate()
         certificate, private = tmp_path / "certificate.pem", tmp_path / "key.pem"
-        certificate.write_text(ssl.DER_cert_to_PEM_cert(leaf.certificate))
-        private.write_bytes(
-            load_der_private_key(leaf.key, None).private_bytes(
-                Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-            )
-        )
+        for path, text in zip((certificate, private), make_certificate(), strict=True):
+            path.write_text(text)
         relay = host.start(
             "wgpy", "relay", "serve", "-", "--tls-port", "443", "--tls-cert", str(certificate),
             "--tls-key", str(private), log="relay", stdin=True,
