@@ -62,7 +62,7 @@ def _report() -> None:
 def _serve_wgpy(one: int, other: int) -> None:
     from wgpy import _engine  # noqa: PLC0415
 
-    relay = _engine.Relay(0, 0, most_sessions=16, rate_of_each=0, rate_of_all=0)
+    relay = _engine.Relay(0, 0, most_sessions=16, rate_of_each=0, rate_of_all=0, receipt_key=bytes(32))
     loopback = socket.inet_aton("127.0.0.1")
     session = relay.admit(NETWORK, ONE, bytes(32), (loopback, one, 0, None, 0))
     relay.admit(NETWORK, OTHER, bytes(32), (loopback, other, 0, None, 0))

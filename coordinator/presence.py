@@ -9,7 +9,7 @@ no noise.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, ip_network
 from typing import Final
@@ -196,9 +196,13 @@ def presence_line(frame: PresenceFrame) -> bytes:
 
 
 def usable_endpoints(
-    observed: IPAddress | None, listen_port: int, reported: Iterable[Endpoint]
+    observed: IPAddress | None,
+    listen_port: int,
+    reported: Iterable[Endpoint],
+    proven: Iterable[IPAddress] = (),
 ) -> tuple[Endpoint, ...]:
     """What others may try, the likeliest first: nothing that cannot be another host's, nor a stranger's.
+    `proven`: addresses of which the node has receipts.
 
     The address that we saw is the likeliest, with the ports that the node says it has there, else with the
     tunnel's own. A node that we saw on loopback shares our host: that address, of use to others there, comes
@@ -209,25 +213,33 @@ def usable_endpoints(
     there = [endpoint for endpoint in told if seen is not None and endpoint.address == seen.address]
     guess = [seen] if seen is not None and not there else []
     found = dict.fromkeys((*guess, *there, *told))
+    sites = {_site_of(_unmapped(address)) for address in proven}
     usable = [
-        endpoint for endpoint in found if _is_reachable(endpoint.address) and not _is_foreign(endpoint, seen)
+        endpoint
+        for endpoint in found
+        if _is_reachable(endpoint.address) and not _is_foreign(endpoint.address, seen, sites)
     ]
     if seen is not None and seen.address.is_loopback:
         usable = [*usable[: MAX_ENDPOINTS - 1], seen]
     return tuple(usable[:MAX_ENDPOINTS])
 
 
-def _is_foreign(endpoint: Endpoint, seen: Endpoint | None) -> bool:
-    """A public endpoint where the node itself was never seen: perhaps a victim's, whom the others are to
-    flood.
+def unproven_endpoints(reported: Iterable[Endpoint], usable: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    """Public ones that the node reported and others are not told of."""
+    told = set(usable)
+    plain = (Endpoint(_unmapped(endpoint.address), endpoint.port) for endpoint in reported)
+    return tuple(
+        one for one in plain if one not in told and _is_reachable(one.address) and not is_private(one.address)
+    )
 
-    Of the other family nothing can be said, nor of a node that is seen in our own private network.
+
+def _is_foreign(address: IPAddress, seen: Endpoint | None, proven: Container[Prefix]) -> bool:
+    """A public address where the node itself was never seen, by us or by STUN: perhaps a victim's, whom the
+    others are to flood. Nothing can be said of a node that is seen in our own private network.
     """
-    if seen is None or endpoint.address.version != seen.address.version:
+    if seen is None or is_private(address) or is_private(seen.address):
         return False
-    if is_private(endpoint.address) or is_private(seen.address):
-        return False
-    return _site_of(endpoint.address) != _site_of(seen.address)
+    return _site_of(address) != _site_of(seen.address) and _site_of(address) not in proven
 
 
 def _site_of(address: IPAddress) -> Prefix:

@@ -55,6 +55,7 @@ from coordinator.stun import StunServer, open_stun_sockets
 from wgpy.addresses import Prefix
 from wgpy.errors import ConfigError, StateError
 from wgpy.mesh.encoding import encode_b64u, is_coordinator_url
+from wgpy.mesh.receipt import ReceiptKey
 from wgpy.mesh.relay_token import RelayToken
 from wgpy.mesh.relays import MAX_HOSTS
 from wgpy.mesh.signing import BearerSecret, RelayKey
@@ -248,11 +249,15 @@ def _prepare_relay(
     if port == 0 or (options.database is not None and options.relay_port is None):
         database.write(set_own_relay, None, (), None, now)
         return None
-    key = RelayKey(SessionKeys(credentials.session_key).sealing_key("own relay"))
+    key = _own_relay_key(credentials)
     hosts = relay_hosts(urls, port, MAX_HOSTS)
     database.write(set_own_relay, key.public_key(), hosts, urls[0], now)
     identity = credentials.identity
     return OwnRelay(RelayToken(identity.public, key, tuple(urls), identity.pinned), port)
+
+
+def _own_relay_key(credentials: Credentials) -> RelayKey:
+    return RelayKey(SessionKeys(credentials.session_key).sealing_key("own relay"))
 
 
 def _make_setup_url(database: Database, url: str, now: float) -> str | None:
@@ -294,7 +299,10 @@ async def _serve(
     hub = Hub(store, credentials.identity, epoch, os.urandom(8).hex(), time.time)
     sessions = SessionKeys(credentials.session_key)
     port = None if relay is None else relay.port
-    context = Context(store, hub, credentials.identity, sessions, random.SystemRandom(), time.time, port)
+    receipts = ReceiptKey.of_relay(_own_relay_key(credentials))
+    context = Context(
+        store, hub, credentials.identity, sessions, random.SystemRandom(), time.time, receipts, port
+    )
     app: ASGIApp = build_app(context)
     if options.trusted_proxies:
         app = BehindProxies(app, options.trusted_proxies, only=options.tls_by_proxy)
@@ -337,7 +345,7 @@ async def _serve(
     trimming = asyncio.create_task(_give_back_memory())
     _spare_the_garbage_collector()
     try:
-        with contextlib.closing(StunServer(stun)):
+        with contextlib.closing(StunServer(stun, receipts)):
             await server.serve(sockets=[listener])
     finally:
         trimming.cancel()

@@ -1,7 +1,8 @@
 """STUN beside the API: nodes ask, from their tunnel's own socket, where they are seen from outside.
 
 It answers on the UDP port of the API's number, and on the next one, which each answer names: a node that is
-seen with two ports there is behind a NAT that maps by destination. Nothing is kept of who asked.
+seen with two ports there is behind a NAT that maps by destination. Who names himself gets a receipt.
+Nothing is kept of who asked.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import logging
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from typing import Final
 
 from wgpy.addresses import Endpoint, IPAddress
+from wgpy.mesh.receipt import ReceiptKey
 from wgpy.mesh.stun import encode_binding_answer, parse_binding_request_untrusted
 
 logger = logging.getLogger(__name__)
@@ -59,7 +62,8 @@ def open_stun_sockets(listener: socket.socket) -> list[socket.socket]:
 class StunServer:
     """Answers at these sockets, on the running event loop, until it is closed."""
 
-    def __init__(self, sockets: list[socket.socket]) -> None:
+    def __init__(self, sockets: list[socket.socket], receipts: ReceiptKey) -> None:
+        self._receipts = receipts
         self._loop = asyncio.get_running_loop()
         self._sockets = sockets
         ports = [one.getsockname()[1] for one in sockets]
@@ -98,15 +102,17 @@ class StunServer:
         ancillary: list[tuple[int, int, bytes]],
         source: tuple[str, int],
     ) -> bytes | None:
-        transaction = parse_binding_request_untrusted(request)
-        if transaction is None:
+        question = parse_binding_request_untrusted(request)
+        if question is None:
             return None
         mapped = Endpoint(_address(ipaddress.ip_address(source[0].partition("%")[0])), source[1])
         asked = next((_local_address(data) for _, _, data in ancillary), None)
         other = self._others.get(udp)
-        return encode_binding_answer(
-            transaction, mapped, None if other is None or asked is None else Endpoint(asked, other)
-        )
+        receipt = b""
+        if question.tag:
+            receipt = self._receipts.make(question.tag, mapped.address, int(time.time()))
+        named = None if other is None or asked is None else Endpoint(asked, other)
+        return encode_binding_answer(question.transaction, mapped, named, receipt)
 
 
 def _local_address(pktinfo: bytes) -> IPAddress | None:

@@ -422,10 +422,17 @@ class Relay:
     """The forwarding half of a relay (Linux; docs/relay.md): a thread between its sockets."""
 
     def __new__(
-        cls, port: int, other_port: int, *, most_sessions: int, rate_of_each: int, rate_of_all: int
+        cls,
+        port: int,
+        other_port: int,
+        *,
+        most_sessions: int,
+        rate_of_each: int,
+        rate_of_all: int,
+        receipt_key: bytes,
     ) -> Relay:
         """Listen on `port` (0 picks one), and for STUN on `other_port`, too (0: nowhere). Rates in octets a
-        second, 0: no limit. Raises OSError.
+        second, 0: no limit. `receipt_key`: 32 octets (`wgpy/mesh/receipt.py`). Raises OSError.
         """
 
     def ports(self) -> tuple[int, int | None]: ...

@@ -17,6 +17,7 @@ from coordinator.providers import Providers
 from coordinator.pump import Pump
 from coordinator.ratelimit import RateLimit, Sample
 from coordinator.store.store import Store
+from wgpy.mesh.receipt import ReceiptKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Context:
     sessions: SessionKeys
     rng: RandomSource
     clock: Callable[[], float]
+    receipts: ReceiptKey
+    """By which nodes prove where they are."""
     relay_port: int | None = None
     """UDP port, on this host, of the relay that `serve` runs."""
     pump: Pump = field(init=False)

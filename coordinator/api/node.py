@@ -21,7 +21,7 @@ from coordinator.api.edge import (
 from coordinator.api.stream import FrameStream, LastWord
 from coordinator.auth import BEARER_AGE, Bearer
 from coordinator.errors import Refusal
-from coordinator.presence import Report, presence_line, usable_endpoints
+from coordinator.presence import Report, presence_line, unproven_endpoints, usable_endpoints
 from coordinator.ratelimit import source_key
 from coordinator.store import admission, clients, forwards, joins, nodes
 from coordinator.store.joins import JoinRow, Source
@@ -31,6 +31,7 @@ from wgpy.mesh.encoding import MAX_NAME, Fields, encode_json
 from wgpy.mesh.forward import Offer
 from wgpy.mesh.frames import PresenceFrame, Since
 from wgpy.mesh.keyless import CommitAnswer, CommitRequest, OpenRequest, Waiting
+from wgpy.mesh.receipt import tag_of
 from wgpy.mesh.record import Record
 from wgpy.mesh.rotation import KeyRequest
 from wgpy.mesh.wire import (
@@ -205,7 +206,10 @@ async def check_in(request: Request) -> Response:
         return answer({"frame": removed.frame.to_json(), "presence": nobody})
     context = context_of(request)
     asked = CheckinRequest.from_json(await read_body(request))
-    endpoints = usable_endpoints(observed_address(request), asked.listen_port, asked.endpoints)
+    tag, now = tag_of(node.id), context.clock()
+    proven = [each.address for each in asked.receipts if context.receipts.verify(each, tag, now)]
+    endpoints = usable_endpoints(observed_address(request), asked.listen_port, asked.endpoints, proven)
+    unproven = unproven_endpoints(asked.endpoints, endpoints)
     report = Report(asked.boot, asked.sequence, endpoints, context.clock())
     bearer = Bearer(node.network_id, node.id, node.key_epoch)
     if asked.clients:
@@ -214,11 +218,12 @@ async def check_in(request: Request) -> Response:
         )
     if asked.brief:
         terms = await context.hub.take_report(bearer, report, asked.tunnels, is_alone=True)
-        return answer(CheckinAnswer(None, PresenceFrame(False, {}), terms).to_json())
+        return answer(CheckinAnswer(None, PresenceFrame(False, {}), terms, unproven).to_json())
     frame, presence = await context.hub.check_in(bearer, asked.since, report)
     terms = await context.hub.take_report(bearer, report, asked.tunnels, is_alone=False)
-    parts = (frame.strip(), presence_line(presence).strip(), encode_json(terms.to_json()))
-    return answer(b'{"frame":%s,"presence":%s,"reports":%s}' % parts)
+    rest = encode_json([str(endpoint) for endpoint in unproven])
+    parts = (frame.strip(), presence_line(presence).strip(), encode_json(terms.to_json()), rest)
+    return answer(b'{"frame":%s,"presence":%s,"reports":%s,"unproven":%s}' % parts)
 
 
 async def watch(request: Request) -> ASGIApp:

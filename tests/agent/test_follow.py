@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from tests.agent.server import STREAM, Handler, Request, Send, Server, answer, chunk, problem, serving
 from tests.mesh.examples import NETWORK_ID, machine_key, make_node, node_id
 from tests.mesh.messages import make_challenge, make_held, make_presence, make_removed
+from wgpy.addresses import Endpoint
 from wgpy.agent.client import CoordinatorClient, Credentials
 from wgpy.agent.follow import Backoff, Follower, Removed
 from wgpy.mesh.delta import HeldMap, make_delta, make_full
@@ -53,6 +54,8 @@ class Node:
 
     def report_wait(self) -> float:
         return math.inf if self.tunnels is None else 0.0
+
+    def handle_unproven(self, endpoints: tuple[Endpoint, ...]) -> None: ...
 
     def handle_report_terms(self, terms: ReportTerms | None) -> None:
         self.terms.append(terms)

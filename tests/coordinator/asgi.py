@@ -24,6 +24,7 @@ from tests.coordinator.hosts import Follower, Host
 from tests.coordinator.rows import EPOCH, Rows
 from wgpy.mesh.encoding import encode_json
 from wgpy.mesh.keyless import CommitAnswer, CommitRequest, encode_code, join_code
+from wgpy.mesh.receipt import ReceiptKey
 from wgpy.mesh.signing import BearerSecret, IdentityKey
 from wgpy.mesh.token import Token
 from wgpy.mesh.wire import Challenge, Membership
@@ -32,6 +33,7 @@ LEAF = bytes(range(32, 64))
 NEXT_LEAF = bytes(range(96, 128))
 IDENTITY_SEED = bytes(range(100, 132))
 SESSION_KEY = bytes(range(200, 232))
+RECEIPTS = ReceiptKey(bytes(range(140, 172)))
 ADMIN_SECRET = bytes(range(60, 92))
 
 
@@ -280,6 +282,7 @@ async def running_service(
         SessionKeys(SESSION_KEY),
         random.Random(11),
         lambda: rows.now,
+        RECEIPTS,
         limit=limit or RateLimit(1e6, 1e6, 1e6, 1e6),
         page_limit=limit or RateLimit(1e6, 1e6, 1e6, 1e6),
     )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.presence import GRACE, LEASE, PresenceLane, Report, usable_endpoints
+from coordinator.presence import GRACE, LEASE, PresenceLane, Report, unproven_endpoints, usable_endpoints
 from wgpy.addresses import Endpoint
 
 A, B = "a" * 32, "b" * 32
@@ -173,7 +173,7 @@ def test_no_more_than_sixteen_endpoints_are_told() -> None:
             ["[2001:db8::1:2]:7", "[2001:db8:0:1::9]:7"],
             ["[2001:db8::9]:7", "[2001:db8::1:2]:7"],
         ),
-        ("192.0.2.9", ["[2001:db8::9]:7"], ["192.0.2.9:7", "[2001:db8::9]:7"]),
+        ("192.0.2.9", ["[2001:db8::9]:7"], ["192.0.2.9:7"]),
         ("192.168.1.5", ["203.0.113.4:7"], ["192.168.1.5:7", "203.0.113.4:7"]),
     ],
 )
@@ -182,3 +182,19 @@ def test_nobody_is_told_of_a_public_endpoint_where_the_node_was_not_seen(
 ) -> None:
     found = usable_endpoints(ipaddress.ip_address(observed), 7, [Endpoint.parse(text) for text in reported])
     assert [str(endpoint) for endpoint in found] == usable
+
+
+def test_where_a_node_has_a_receipt_others_are_told_of_it_and_of_what_they_are_not_told_it_hears() -> None:
+    observed, proven = ipaddress.ip_address("192.0.2.9"), [ipaddress.ip_address("2001:db8::9")]
+    reported = [
+        Endpoint.parse(text)
+        for text in ("[2001:db8::9]:7", "[2001:db8::1:5]:8", "203.0.113.5:9", "10.0.0.1:7", "192.0.2.9:7")
+    ]
+    usable = usable_endpoints(observed, 7, reported, proven)
+    assert [str(endpoint) for endpoint in usable] == [
+        "192.0.2.9:7",
+        "[2001:db8::9]:7",
+        "[2001:db8::1:5]:8",
+        "10.0.0.1:7",
+    ]
+    assert [str(endpoint) for endpoint in unproven_endpoints(reported, usable)] == ["203.0.113.5:9"]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,9 +14,11 @@ import pytest
 from coordinator.listen import ListenAddress, open_listener
 from coordinator.stun import AT_ONCE, StunServer, open_stun_sockets
 from wgpy.addresses import Endpoint
+from wgpy.mesh.receipt import Receipt, ReceiptKey
 from wgpy.mesh.stun import BindingAnswer, encode_binding_request, parse_binding_answer_untrusted
 
 TRANSACTION = bytes(range(12))
+RECEIPTS = ReceiptKey(bytes(range(32)))
 
 
 async def ask(
@@ -48,7 +51,7 @@ def test_both_ports_say_where_a_request_came_from_and_name_each_other(listen: st
     async def scene(sockets: list[socket.socket]) -> None:
         ports = [one.getsockname()[1] for one in sockets]
         assert ports[1] == ports[0] + 1
-        with contextlib.closing(StunServer(sockets)):
+        with contextlib.closing(StunServer(sockets, RECEIPTS)):
             for port, other in (ports, reversed(ports)):
                 answered = await ask(port, encode_binding_request(TRANSACTION), host=host)
                 assert answered is not None
@@ -66,7 +69,7 @@ def test_what_is_no_request_or_shorter_than_its_answer_is_not_answered() -> None
 
     async def scene(sockets: list[socket.socket]) -> None:
         port = sockets[0].getsockname()[1]
-        with contextlib.closing(StunServer(sockets)):
+        with contextlib.closing(StunServer(sockets, RECEIPTS)):
             for data in (b"", b"\x04" * 32, bytes(1500), short):
                 assert await ask(port, data, timeout=0.1) is None
             assert await ask(port, encode_binding_request(TRANSACTION)) is not None
@@ -79,7 +82,7 @@ def test_a_flood_leaves_the_event_loop_to_others_and_ends_with_answers() -> None
     async def scene(sockets: list[socket.socket]) -> None:
         port = sockets[0].getsockname()[1]
         with (
-            contextlib.closing(StunServer(sockets)),
+            contextlib.closing(StunServer(sockets, RECEIPTS)),
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as flooder,
         ):
             for _ in range(10 * AT_ONCE):
@@ -102,7 +105,7 @@ def test_a_port_that_is_taken_is_said_and_leaves_the_rest(caplog: pytest.LogCapt
         assert f"no STUN at UDP port {port + 1}" in caplog.text
 
         async def scene() -> None:
-            with contextlib.closing(StunServer(sockets)):
+            with contextlib.closing(StunServer(sockets, RECEIPTS)):
                 answered = await ask(port, encode_binding_request(TRANSACTION))
                 assert answered is not None
                 answer = parse_binding_answer_untrusted(answered[0])
@@ -110,3 +113,20 @@ def test_a_port_that_is_taken_is_said_and_leaves_the_rest(caplog: pytest.LogCapt
                 assert answer.other is None
 
         asyncio.run(scene())
+
+
+def test_who_names_himself_gets_a_receipt_for_where_he_is() -> None:
+    async def scene(sockets: list[socket.socket]) -> bytes:
+        with contextlib.closing(StunServer(sockets, RECEIPTS)):
+            answered = await ask(
+                sockets[0].getsockname()[1], encode_binding_request(TRANSACTION, b"8 octets")
+            )
+        assert answered is not None
+        return answered[0]
+
+    with opened() as sockets:
+        answer = parse_binding_answer_untrusted(asyncio.run(scene(sockets)))
+    assert answer is not None
+    receipt = Receipt(answer.mapped.address, answer.receipt)
+    assert RECEIPTS.verify(receipt, b"8 octets", time.time())
+    assert not RECEIPTS.verify(receipt, b"another.", time.time())

@@ -19,6 +19,7 @@ from wgpy.addresses import Endpoint
 from wgpy.keys import PrivateKey
 from wgpy.mesh import frames, wire
 from wgpy.mesh.delta import HeldMap, make_delta, make_full
+from wgpy.mesh.receipt import Receipt
 from wgpy.mesh.signing import (
     BearerSecret,
     join_input,
@@ -128,6 +129,10 @@ def all_messages() -> list[wire.Message]:
         wire.Session("abc.def", 900),
         wire.CheckinRequest(frames.Since("e0a1", 7), 3, 12, 51820, endpoints),
         wire.CheckinRequest(None, 0, 0, 51820),
+        wire.CheckinRequest(
+            None, 1, 2, 51820, endpoints, receipts=(Receipt(endpoints[0].address, bytes(20)),)
+        ),
+        wire.CheckinAnswer(None, frames.PresenceFrame(False, {}), None, endpoints),
         wire.CheckinRequest(None, 3, 13, 51820, tunnels=make_tunnels(), brief=True),
         wire.CheckinAnswer(None, frames.PresenceFrame(False, {}), ReportTerms(600, True)),
         wire.CheckinAnswer(make_full(make_held(7)), make_presence()),

@@ -41,11 +41,11 @@ def answer(discovery: Discovery, nat: Nat, now: float) -> list[Endpoint]:
     while discovery.asks:
         ask = discovery.asks.pop(0)
         asked.append(ask.to)
-        seen, transaction = nat(ask.to), parse_binding_request_untrusted(ask.data)
-        assert transaction is not None
+        seen, question = nat(ask.to), parse_binding_request_untrusted(ask.data)
+        assert question is not None
         if seen is not None:
             second = Endpoint(ask.to.address, 444 if ask.to.port == 443 else 443)
-            discovery.handle_answer(encode_binding_answer(transaction, seen, second), ask.to, now)
+            discovery.handle_answer(encode_binding_answer(question.transaction, seen, second), ask.to, now)
     return asked
 
 
@@ -132,8 +132,9 @@ def test_a_server_that_is_lost_leaves_the_view_to_the_others() -> None:
 def test_answers_of_strangers_and_old_ones_count_for_nothing() -> None:
     discovery = behind(SERVER)
     (ask,) = discovery.asks
-    transaction = parse_binding_request_untrusted(ask.data)
-    assert transaction is not None
+    question = parse_binding_request_untrusted(ask.data)
+    assert question is not None
+    transaction = question.transaction
     data = encode_binding_answer(transaction, outside(6), None)
     assert not discovery.handle_answer(data, SECOND, 0.0)
     assert not discovery.handle_answer(encode_binding_answer(bytes(12), outside(6), None), SERVER, 0.0)
@@ -148,8 +149,9 @@ def test_a_server_cannot_have_us_send_to_another_host() -> None:
     discovery = behind(SERVER)
     (ask,) = discovery.asks
     discovery.asks.clear()
-    transaction = parse_binding_request_untrusted(ask.data)
-    assert transaction is not None
+    question = parse_binding_request_untrusted(ask.data)
+    assert question is not None
+    transaction = question.transaction
     victim = Endpoint.parse("192.0.2.66:53")
     discovery.handle_answer(encode_binding_answer(transaction, outside(6), victim), SERVER, 0.0)
     assert {ask.to.address for ask in discovery.asks} == {SERVER.address}

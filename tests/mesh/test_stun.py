@@ -44,7 +44,7 @@ def test_what_is_written_is_read_back() -> None:
     transaction = bytes(range(12))
     request = stun.encode_binding_request(transaction)
     assert len(request) == stun.REQUEST_SIZE
-    assert stun.parse_binding_request_untrusted(request) == transaction
+    assert stun.parse_binding_request_untrusted(request) == stun.BindingRequest(transaction)
     assert stun.parse_binding_answer_untrusted(request) is None
     for mapped, other in (("192.0.2.1:1", None), ("[2001:db8::1]:65535", "[2001:db8::2]:3479")):
         alternate = None if other is None else Endpoint.parse(other)
@@ -53,6 +53,17 @@ def test_what_is_written_is_read_back() -> None:
         wanted = stun.BindingAnswer(transaction, Endpoint.parse(mapped), alternate)
         assert stun.parse_binding_answer_untrusted(data) == wanted
         assert stun.parse_binding_request_untrusted(data) is None
+
+
+def test_a_receipt_is_asked_for_by_a_request_that_is_as_long_as_the_answer() -> None:
+    transaction, tag = bytes(range(12)), b"8 octets"
+    request = stun.encode_binding_request(transaction, tag)
+    assert stun.parse_binding_request_untrusted(request) == stun.BindingRequest(transaction, tag)
+    there = Endpoint.parse("[2001:db8::1]:65535")
+    data = stun.encode_binding_answer(transaction, there, there, bytes(range(20)))
+    assert len(data) == len(request) == stun.TAGGED_REQUEST_SIZE
+    wanted = stun.BindingAnswer(transaction, there, there, bytes(range(20)))
+    assert stun.parse_binding_answer_untrusted(data) == wanted
 
 
 def test_an_answer_of_a_server_of_rfc_3489_is_understood() -> None:

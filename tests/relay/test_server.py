@@ -15,6 +15,7 @@ import trio
 from tests.mesh.examples import NETWORK_ID, identity_key, machine_key, node_id, seed
 from wgpy.errors import ConfigError, HostError
 from wgpy.mesh import relay, stun
+from wgpy.mesh.receipt import Receipt, ReceiptKey
 from wgpy.mesh.relay_link import LinkState, RelayLink
 from wgpy.mesh.relay_ticket import sign_ticket
 from wgpy.mesh.relay_token import RelayToken
@@ -223,6 +224,7 @@ async def test_no_datagram_makes_a_relay_send_more_to_anyone_than_it_got_in_his_
             "DATA of nobody": relay.encode_data_header(5, 6) + bytes(32),
             "DATA of the member": relay.encode_data_header(session, 6) + bytes(32),
             "STUN": stun.encode_binding_request(bytes(12)),
+            "STUN for a receipt": stun.encode_binding_request(bytes(12), bytes(8)),
             "STUN, short": bytes.fromhex("000100002112a442") + bytes(12),
             "short DATA": relay.encode_data_header(5, 6),
             "nonsense": bytes(200),
@@ -240,6 +242,21 @@ async def test_no_datagram_makes_a_relay_send_more_to_anyone_than_it_got_in_his_
         await other.connect()
         await other.send(1)
         await member.wait_message()
+
+
+async def test_a_relay_gives_receipts_that_its_coordinator_takes() -> None:
+    async with running() as server:
+        with trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            await sock.bind(("127.0.0.1", 0))
+            await sock.sendto(stun.encode_binding_request(bytes(12), b"8 octets"), server.address)
+            with trio.fail_after(5):
+                data, _ = await sock.recvfrom(4096)
+    answer = stun.parse_binding_answer_untrusted(data)
+    assert answer is not None
+    receipt = Receipt(answer.mapped.address, answer.receipt)
+    assert str(receipt.address) == "127.0.0.1"
+    assert ReceiptKey.of_relay(KEY).verify(receipt, b"8 octets", time.time())
+    assert not ReceiptKey.of_relay(KEY).verify(receipt, b"another.", time.time())
 
 
 def test_a_port_that_is_taken_is_said_in_one_line() -> None:

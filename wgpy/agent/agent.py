@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import trio
 
 from wgpy.addresses import Endpoint, IPAddress
-from wgpy.agent.candidates import local_endpoints
+from wgpy.agent.candidates import describe_unproven, local_endpoints
 from wgpy.agent.client import CoordinatorClient, Credentials, Trust
 from wgpy.agent.datagrams import Datagrams
 from wgpy.agent.discovery import OutsideView
@@ -54,6 +54,7 @@ from wgpy.mesh.frames import PresenceFrame
 from wgpy.mesh.gateways import exit_problem
 from wgpy.mesh.names import NetworkNames
 from wgpy.mesh.netmap import Map, Network, Node
+from wgpy.mesh.receipt import tag_of
 from wgpy.mesh.record import Record, sign_record
 from wgpy.mesh.relay_ticket import Ticket
 from wgpy.mesh.tunnels import ReportTerms
@@ -100,7 +101,7 @@ class Agent:
         self._link = HostLink(device)
         self._host = HostPart(state.name, device.name)
         datagrams = Datagrams(device)
-        self.outside = OutsideView(device, datagrams, self._report_endpoints)
+        self.outside = OutsideView(device, datagrams, self._report_endpoints, tag_of(state.node))
         """How the tunnel is seen from outside."""
         self._relays = Relays(
             device, datagrams, state.keys.machine_key, self._get_tickets, self._relays_changed
@@ -113,6 +114,7 @@ class Agent:
         self._names = Names(device.name)
         self._names_problem = ""
         self._local_endpoints: tuple[Endpoint, ...] = ()
+        self._unproven: tuple[str, ...] = ()
         self._verified: dict[str, Record] = {}
         self._clipped: ClippedMap | None = None
         self._around = Surroundings()
@@ -416,7 +418,12 @@ class Agent:
         tunnels = None
         if self.report_wait() <= 0:
             tunnels = self._reporter.make_report(tunnels_of(self._peer_reports(), time.time()), boottime())
-        return CheckinRequest(since, self.state.boot, self._sequence, port, endpoints, tunnels, brief)
+        where = (self._sequence, port, endpoints)
+        receipts = self.outside.receipts()
+        return CheckinRequest(since, self.state.boot, *where, tunnels, brief, receipts=receipts)
+
+    def handle_unproven(self, endpoints: tuple[Endpoint, ...]) -> None:
+        self._unproven = describe_unproven(self.state.endpoints, endpoints)
 
     def report_wait(self) -> float:
         return self._reporter.wait(boottime())
@@ -512,6 +519,7 @@ class Agent:
         state, device = self.state, self._device
         problems = [str(refusal) for refusal in self._grant().refused]
         problems += [*self._link.problems.values(), *self._host.problems()]
+        problems += self._unproven
         problems += exit_problem(self._own_map(), state.choices.exit_node)
         answered = self._names.report()
         problems += [text for text in (self._names_problem, answered.problem) if text]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Final
 
 from wgpy.addresses import Endpoint
@@ -35,6 +35,15 @@ def local_endpoints(
     ]
     found.sort(key=lambda endpoint: endpoint.address.version)
     return tuple(dict.fromkeys(found))[:MAX_ENDPOINTS]
+
+
+def describe_unproven(static: Iterable[str], unproven: Container[Endpoint]) -> tuple[str, ...]:
+    """For each endpoint that an admin wrote and nobody is told of, a sentence that says so."""
+    return tuple(
+        f"no peer is told of --endpoint {text}: this host was never seen at that address"
+        for text in static
+        if Endpoint.parse(text) in unproven
+    )
 
 
 def _is_usable(link: Link, own_interface: str) -> bool:

@@ -18,6 +18,7 @@ from wgpy.clock import boottime, sleep_until
 from wgpy.device import Device
 from wgpy.engine import DatagramFilter
 from wgpy.mesh.discovery import Discovery, Family, View
+from wgpy.mesh.receipt import Receipt
 from wgpy.mesh.stun import TRANSACTION_SIZE
 from wgpy.protocol.actions import OtherDatagram
 
@@ -30,13 +31,13 @@ RESOLVE_INTERVAL: Final = 600.0
 
 
 class OutsideView:
-    """`changed` is called when we are seen elsewhere than before."""
+    """`changed` is called when we are seen elsewhere than before. `tag` names us to those who see us."""
 
-    def __init__(self, device: Device, datagrams: Datagrams, changed: Callable[[], None]) -> None:
+    def __init__(self, device: Device, datagrams: Datagrams, changed: Callable[[], None], tag: bytes) -> None:
         self._device = device
         self._datagrams = datagrams
         self._changed = changed
-        self._discovery = Discovery(lambda: os.urandom(TRANSACTION_SIZE))
+        self._discovery = Discovery(lambda: os.urandom(TRANSACTION_SIZE), tag)
         self._urls: tuple[str, ...] = ()
         self._urls_changed = trio.Event()
         self._wake = trio.Event()
@@ -68,6 +69,10 @@ class OutsideView:
         """Where others may find us, as far as we were seen."""
         found = (view.endpoint for view in self.views().values())
         return tuple(endpoint for endpoint in found if endpoint is not None)
+
+    def receipts(self) -> tuple[Receipt, ...]:
+        """By which the coordinator knows that we are there."""
+        return self._discovery.receipts()
 
     def own(self) -> frozenset[Endpoint]:
         """What `set_own` was told."""

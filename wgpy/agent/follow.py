@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import trio
 
+from wgpy.addresses import Endpoint
 from wgpy.agent.client import CoordinatorClient, Credentials, Refused
 from wgpy.agent.groups import single_error
 from wgpy.errors import CoordinatorError
@@ -63,6 +64,9 @@ class Listener(Protocol):
 
     def handle_report_terms(self, terms: ReportTerms | None) -> None:
         """What the answer to a check-in says of further reports; None: nothing, it wants none."""
+
+    def handle_unproven(self, endpoints: tuple[Endpoint, ...]) -> None:
+        """Of our endpoints, those of which the coordinator tells nobody."""
 
     def handle_report_interval(self, every: float) -> None:
         """The coordinator wants to hear of the tunnels that often; seconds."""
@@ -255,6 +259,7 @@ class Follower:
             request = dataclasses.replace(request, since=None)
         answer = await self._client.checkin(self._who, request)
         self._listener.handle_report_terms(answer.reports)
+        self._listener.handle_unproven(answer.unproven)
         if answer.frame is not None:
             self._handle_frame(answer.frame)
         self._listener.handle_presence(answer.presence)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from wgpy.addresses import Endpoint
+from wgpy.mesh.receipt import MAX_RECEIPTS, Receipt
 from wgpy.mesh.stun import encode_binding_request, parse_binding_answer_untrusted
 
 Family = Literal[4, 6]
@@ -78,13 +79,16 @@ class _Place:
     asked: int = 0
     next_at: float | None = None
     seen: Endpoint | None = None
+    receipt: bytes = b""
+    """Of the server, that it saw us there."""
     is_silent: bool = False
 
 
 class Discovery:
-    """`random_transaction` gives 12 random octets."""
+    """`random_transaction` gives 12 random octets. `tag` names us to servers that give receipts."""
 
-    def __init__(self, random_transaction: Callable[[], bytes]) -> None:
+    def __init__(self, random_transaction: Callable[[], bytes], tag: bytes = b"") -> None:
+        self._tag = tag
         self.asks: list[Ask] = []
         """What is to be sent; whoever sends it takes it away."""
         self._random_transaction = random_transaction
@@ -144,6 +148,7 @@ class Discovery:
         if place.seen is not None and place.seen != answer.mapped:
             self._ask_others(place, now)
         place.seen, place.is_silent, place.transaction = answer.mapped, False, b""
+        place.receipt = answer.receipt
         place.asked, place.next_at = 0, None
         if place is self._kept(place.endpoint.address.version):
             place.next_at = now + REFRESH_INTERVAL
@@ -207,7 +212,7 @@ class Discovery:
                 continue
             if not place.transaction:
                 place.transaction = self._random_transaction()
-            self.asks.append(Ask(place.endpoint, encode_binding_request(place.transaction)))
+            self.asks.append(Ask(place.endpoint, encode_binding_request(place.transaction, self._tag)))
             place.asked += 1
             last = REQUEST_TIMES[place.asked - 1]
             following = REQUEST_TIMES[place.asked] if place.asked < len(REQUEST_TIMES) else last + 2.0
@@ -220,6 +225,15 @@ class Discovery:
         return bool(self._places) and all(place.is_silent for place in self._places.values())
 
     # --- what is known --------------------------------------------------------------------------------------
+
+    def receipts(self) -> tuple[Receipt, ...]:
+        """For each address at which we are seen, the newest."""
+        found = {
+            place.seen.address: Receipt(place.seen.address, place.receipt)
+            for place in sorted(self._places.values(), key=lambda one: one.receipt[:4])
+            if place.seen is not None and place.receipt
+        }
+        return tuple(found.values())[:MAX_RECEIPTS]
 
     def views(self) -> dict[Family, View]:
         """By address family."""

@@ -8,7 +8,7 @@
 
 A request of ours is padded (RFC 5780 §7.6), because servers that must not be amplifiers answer with less than
 they got. An answer may name the server's other port (OTHER-ADDRESS): a second request there tells how the NAT
-between maps.
+between maps. A node that names itself (RECEIPT-FOR) gets a receipt, if the server makes some (`receipt.py`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from wgpy.addresses import Endpoint
+from wgpy.mesh.receipt import RECEIPT_SIZE, TAG_SIZE
 
 TRANSACTION_SIZE: Final = 12
 HEADER_SIZE: Final = 20
 REQUEST_SIZE: Final = 68
 """Octets of our requests: no answer of our servers has more."""
+TAGGED_REQUEST_SIZE: Final = 92
+"""The same where a receipt is asked for."""
 
 _MAGIC: Final = 0x2112A442
 _HEADER: Final = struct.Struct("!HHI12s")
@@ -35,41 +38,61 @@ _MAPPED_ADDRESS: Final = 0x0001
 _XOR_MAPPED_ADDRESS: Final = 0x0020
 _PADDING: Final = 0x0026
 _OTHER_ADDRESS: Final = 0x802C
+_RECEIPT_FOR: Final = 0xFD57
+_RECEIPT: Final = 0xFD58
 _FAMILIES: Final = {1: 4, 2: 16}
+
+
+@dataclass(frozen=True, slots=True)
+class BindingRequest:
+    """`tag`: who wants a receipt; empty: nobody does."""
+
+    transaction: bytes
+    tag: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class BindingAnswer:
     """`mapped`: where the request was seen to come from. `other`: the server's other endpoint, if it has
-    one.
+    one. `receipt`: that it was seen there, empty: it gives none.
     """
 
     transaction: bytes
     mapped: Endpoint
     other: Endpoint | None = None
+    receipt: bytes = b""
 
 
-def encode_binding_request(transaction: bytes) -> bytes:
-    """`transaction`: 12 random octets, of which the answer has the same."""
-    padding = REQUEST_SIZE - HEADER_SIZE - _ATTRIBUTE.size
-    return (
-        _HEADER.pack(_BINDING_REQUEST, REQUEST_SIZE - HEADER_SIZE, _MAGIC, transaction)
-        + _ATTRIBUTE.pack(_PADDING, padding)
-        + bytes(padding)
-    )
+def encode_binding_request(transaction: bytes, tag: bytes = b"") -> bytes:
+    """`transaction`: 12 random octets, of which the answer has the same. `tag`: 8 octets, of a node that
+    wants a receipt.
+    """
+    body = _ATTRIBUTE.pack(_RECEIPT_FOR, len(tag)) + tag if tag else b""
+    size = TAGGED_REQUEST_SIZE if tag else REQUEST_SIZE
+    padding = size - HEADER_SIZE - len(body) - _ATTRIBUTE.size
+    body += _ATTRIBUTE.pack(_PADDING, padding) + bytes(padding)
+    return _HEADER.pack(_BINDING_REQUEST, len(body), _MAGIC, transaction) + body
 
 
-def parse_binding_request_untrusted(data: bytes) -> bytes | None:
-    """Its transaction id; None: it is something else."""
+def parse_binding_request_untrusted(data: bytes) -> BindingRequest | None:
+    """None: it is something else."""
     transaction = _transaction(data, _BINDING_REQUEST)
-    return transaction if transaction is not None and _attributes(data) is not None else None
+    attributes = None if transaction is None else _attributes(data)
+    if transaction is None or attributes is None:
+        return None
+    tags = (value for kind, value in attributes if kind == _RECEIPT_FOR and len(value) == TAG_SIZE)
+    return BindingRequest(transaction, next(tags, b""))
 
 
-def encode_binding_answer(transaction: bytes, mapped: Endpoint, other: Endpoint | None = None) -> bytes:
+def encode_binding_answer(
+    transaction: bytes, mapped: Endpoint, other: Endpoint | None = None, receipt: bytes = b""
+) -> bytes:
     mask = _MAGIC.to_bytes(4, "big") + transaction
     body = _encode_address(_XOR_MAPPED_ADDRESS, mapped, mask)
     if other is not None:
         body += _encode_address(_OTHER_ADDRESS, other, bytes(16))
+    if receipt:
+        body += _ATTRIBUTE.pack(_RECEIPT, len(receipt)) + receipt
     return _HEADER.pack(_BINDING_ANSWER, len(body), _MAGIC, transaction) + body
 
 
@@ -80,13 +103,16 @@ def parse_binding_answer_untrusted(data: bytes) -> BindingAnswer | None:
     if transaction is None or attributes is None:
         return None
     found: dict[int, Endpoint] = {}
+    receipts = [value for kind, value in attributes if kind == _RECEIPT and len(value) == RECEIPT_SIZE]
     for kind, value in attributes:
         mask = _MAGIC.to_bytes(4, "big") + transaction if kind == _XOR_MAPPED_ADDRESS else bytes(16)
         endpoint = _parse_address(value, mask)
         if endpoint is not None:
             found.setdefault(kind, endpoint)
     mapped = found.get(_XOR_MAPPED_ADDRESS) or found.get(_MAPPED_ADDRESS)
-    return None if mapped is None else BindingAnswer(transaction, mapped, found.get(_OTHER_ADDRESS))
+    if mapped is None:
+        return None
+    return BindingAnswer(transaction, mapped, found.get(_OTHER_ADDRESS), next(iter(receipts), b""))
 
 
 def _transaction(data: bytes, wanted: int) -> bytes | None:

@@ -16,6 +16,7 @@ from wgpy.mesh.encoding import MAX_NAME, Fields, JsonObject, MalformedMessage, e
 from wgpy.mesh.frames import MapFrame, PresenceFrame, ReportsFrame, Since, read_frame
 from wgpy.mesh.ingress import Sighting, read_sightings
 from wgpy.mesh.netmap import Network
+from wgpy.mesh.receipt import MAX_RECEIPTS, Receipt
 from wgpy.mesh.signing import (
     HASH_SIZE,
     SIGNATURE_SIZE,
@@ -285,6 +286,8 @@ class CheckinRequest:
     tunnels: TunnelReport | None = None
     brief: bool = False
     clients: tuple[Sighting, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+    """That we are at the public addresses among `endpoints`, where the coordinator does not see us itself."""
 
     def to_json(self) -> JsonObject:
         value: JsonObject = {
@@ -300,6 +303,8 @@ class CheckinRequest:
             value["brief"] = True
         if self.clients:
             value["clients"] = [each.to_json() for each in self.clients]
+        if self.receipts:
+            value["receipts"] = [receipt.to_json() for receipt in self.receipts]
         return value
 
     @classmethod
@@ -314,24 +319,31 @@ class CheckinRequest:
             tunnels=_optional(fields, "tunnels", TunnelReport.from_json),
             brief=not fields.is_null("brief") and fields.boolean("brief"),
             clients=read_sightings(fields, "clients"),
+            receipts=()
+            if fields.is_null("receipts")
+            else tuple(Receipt.from_json(*item) for item in fields.items("receipts", MAX_RECEIPTS)),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class CheckinAnswer:
     """A frame that follows `since`, and the presence of every peer. No frame: its kind is newer than we are,
-    or the check-in was brief. `reports` None: a coordinator that wants none.
+    or the check-in was brief. `reports` None: a coordinator that wants none. `unproven`: of our endpoints,
+    those of which nobody is told.
     """
 
     frame: MapFrame | None
     presence: PresenceFrame
     reports: ReportTerms | None = None
+    unproven: tuple[Endpoint, ...] = ()
 
     def to_json(self) -> JsonObject:
         frame = None if self.frame is None else self.frame.to_json()
         value: JsonObject = {"frame": frame, "presence": self.presence.to_json()}
         if self.reports is not None:
             value["reports"] = self.reports.to_json()
+        if self.unproven:
+            value["unproven"] = [str(endpoint) for endpoint in self.unproven]
         return value
 
     @classmethod
@@ -343,7 +355,8 @@ class CheckinAnswer:
             raise MalformedMessage("frame: expected a frame of the map, got another")
         if not isinstance(presence, PresenceFrame):
             raise MalformedMessage("presence: expected a frame of kind presence, got another")
-        return cls(frame, presence, _optional(fields, "reports", ReportTerms.from_json))
+        unproven = () if fields.is_null("unproven") else fields.endpoints("unproven")
+        return cls(frame, presence, _optional(fields, "reports", ReportTerms.from_json), unproven)
 
 
 def _optional(fields: Fields, name: str, read: Callable[[object, str], _T]) -> _T | None:

@@ -21,6 +21,7 @@ from wgpy.agent.client import CoordinatorClient, Trust
 from wgpy.agent.follow import Backoff
 from wgpy.clock import boottime
 from wgpy.errors import CoordinatorError, HostError
+from wgpy.mesh.receipt import ReceiptKey
 from wgpy.mesh.relay import relay_id_of
 from wgpy.mesh.relay_token import RelayToken
 from wgpy.mesh.relays import RelayCheckin
@@ -63,6 +64,7 @@ class RelayServer:
                 most_sessions=settings.most_sessions,
                 rate_of_each=settings.rate_of_each,
                 rate_of_all=settings.rate_of_all,
+                receipt_key=ReceiptKey.of_relay(token.key).secret,
             )
         except OSError as error:
             raise HostError(f"cannot listen on UDP port {settings.port}: {error.strerror}") from None

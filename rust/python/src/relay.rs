@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use wgpy_dataplane::host::HostRelay;
 use wgpy_dataplane::relay::{NodeAddress, Settings};
+use zeroize::Zeroizing;
 
 use crate::engine::{OriginTuple, PyOrigin, origin_tuple, parse_origin};
 use crate::errors;
@@ -26,7 +27,7 @@ fn node_address(network: &[u8], id: u64) -> PyResult<NodeAddress> {
 #[pymethods]
 impl Relay {
     #[new]
-    #[pyo3(signature = (port, other_port, *, most_sessions, rate_of_each, rate_of_all))]
+    #[pyo3(signature = (port, other_port, *, most_sessions, rate_of_each, rate_of_all, receipt_key))]
     fn new(
         py: Python<'_>,
         port: u16,
@@ -34,8 +35,10 @@ impl Relay {
         most_sessions: usize,
         rate_of_each: u64,
         rate_of_all: u64,
+        receipt_key: &[u8],
     ) -> PyResult<Self> {
-        let settings = Settings { most_sessions, rate_of_each, rate_of_all };
+        let receipt_key = Zeroizing::new(*key(receipt_key, "receipt key")?);
+        let settings = Settings { most_sessions, rate_of_each, rate_of_all, receipt_key };
         let host = py.detach(|| HostRelay::start(port, other_port, settings)).map_err(errors::os_error)?;
         Ok(Self { host })
     }

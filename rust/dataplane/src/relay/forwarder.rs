@@ -15,13 +15,14 @@ use super::sessions::{NodeAddress, Session, Sessions};
 use super::shares::{Rates, Shares};
 use super::stun;
 use crate::engine::{Origin, RateLimiter, Received, Udp};
+use zeroize::Zeroizing;
 
 const SECOND: u64 = 1_000_000_000;
 /// A session that proved nothing for so long ends.
 const SESSION_AGE: u64 = 90 * SECOND;
 
 /// What a relay was told.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Settings {
     /// Sessions at once.
     pub most_sessions: usize,
@@ -29,6 +30,8 @@ pub struct Settings {
     pub rate_of_each: u64,
     /// The same of all together.
     pub rate_of_all: u64,
+    /// Under which receipts are made.
+    pub receipt_key: Zeroizing<[u8; 32]>,
 }
 
 /// A REGISTER whose cookie is right, to be judged above.
@@ -73,6 +76,7 @@ pub struct Forwarder {
     shares: Shares,
     cookies: Cookies,
     registers: RateLimiter,
+    receipt_key: Zeroizing<[u8; 32]>,
     is_draining: bool,
     counts: Counts,
 }
@@ -86,6 +90,7 @@ impl Forwarder {
             shares: Shares::new(Rates { each: settings.rate_of_each, all: settings.rate_of_all }),
             cookies: Cookies::default(),
             registers: RateLimiter::default(),
+            receipt_key: settings.receipt_key,
             is_draining: false,
             counts: Counts::default(),
         }
@@ -217,7 +222,7 @@ impl Forwarder {
             _ if stun::is_request_untrusted(datagram) => {
                 let other =
                     origin.local.zip(other_port).map(|(address, port)| SocketAddr::new(address, port));
-                if let Some(answer) = stun::answer(datagram, remote, other) {
+                if let Some(answer) = stun::answer(datagram, remote, other, &self.receipt_key) {
                     udp.send(answer.octets(), answer.octets().len(), remote, Some(origin), 0);
                 }
             }

@@ -54,7 +54,12 @@ impl World {
     }
 
     fn new() -> Self {
-        Self::with(Settings { most_sessions: 100, rate_of_each: 0, rate_of_all: 0 })
+        Self::with(Settings {
+            most_sessions: 100,
+            rate_of_each: 0,
+            rate_of_all: 0,
+            receipt_key: [7; 32].into(),
+        })
     }
 
     /// What the relay sends when these datagrams come, as one receive.
@@ -164,7 +169,12 @@ fn the_newest_session_of_a_node_ends_its_older_one_and_silence_ends_any() {
 
 #[test]
 fn sessions_are_bounded_and_places_are_used_again() {
-    let mut world = World::with(Settings { most_sessions: 3, rate_of_each: 0, rate_of_all: 0 });
+    let mut world = World::with(Settings {
+        most_sessions: 3,
+        rate_of_each: 0,
+        rate_of_all: 0,
+        receipt_key: [7; 32].into(),
+    });
     for round in 0..5 {
         for id in 0..3 {
             assert!(world.relay.admit(node(10 * round + id), KEY, at(1), NOW).is_some());
