@@ -149,6 +149,13 @@ async def test_past_an_allowance_initiations_need_a_cookie_though_the_core_keeps
     assert len(await memory.handshakes()) == 1, "a proven source has a bucket of its own"
     memory.advance(10)
     assert await passed(600) == UNDER_LOAD_DEPTH, "the allowance is full again"
+    flooded = 0
+    for _ in range(1000):
+        memory.advance(0.001)
+        flooded += await passed(1)
+    assert flooded == 0, "as long as more than two hundred a second come, none passes"
+    memory.advance(0.1)
+    assert await passed(100) in (19, 20)
 
 
 async def test_load_is_held_for_a_second(memory: MemoryBench) -> None:

@@ -3,7 +3,7 @@ it.
 
 Its mac1 must be right; then, under load, its mac2, for want of which it is answered with a cookie; then the
 bucket of its source must have a token. Load is judged for each message from the depth of the queue it would
-join; and without a cookie only so many initiations pass, whether the core keeps up or not: a flood that it
+join; and from how many initiations come without a cookie, whether the core keeps up or not: a flood that it
 could just bear would have all of a processor.
 """
 
@@ -64,9 +64,10 @@ class FirstDefence:
         return None if self._limiter.allow(ip_address(source), now) else "rate limited"
 
     def _allow_unproven(self, now: float) -> bool:
+        """Each initiation takes its part, whether it passes or not: during a flood the bucket stays empty."""
         refilled = self._unproven + (now - self._unproven_at) * UNPROVEN_PER_SECOND
         self._unproven = min(UNDER_LOAD_DEPTH, refilled)
         self._unproven_at = now
         allowed = self._unproven >= 1
-        self._unproven -= allowed
+        self._unproven = self._unproven - 1 if allowed else 0.0
         return allowed

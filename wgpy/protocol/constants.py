@@ -80,7 +80,8 @@ UNDER_LOAD_HOLD: Final = 1.0
 """Once under load, it stays so for this long."""
 
 UNPROVEN_PER_SECOND: Final = 200
-"""Initiations a second that are worth a DH without a cookie, load or not; UNDER_LOAD_DEPTH at once."""
+"""Initiations a second that are worth a DH without a cookie, load or not; UNDER_LOAD_DEPTH at once. While
+more come, none is."""
 
 RATE_PER_SECOND: Final = 20
 """Handshake messages a second of one source address (IPv6: of one /64) while under load, with a valid

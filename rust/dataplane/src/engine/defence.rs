@@ -3,7 +3,7 @@
 //!
 //! Its mac1 must be right; then, under load, its mac2, for want of which it is answered with a cookie; then
 //! the bucket of its source must have a token. Load is judged for each message from the depth of the queue
-//! it would join; and without a cookie only so many initiations pass, whether the core keeps up or not: a
+//! it would join; and from how many initiations come without a cookie, whether the core keeps up or not: a
 //! flood that it could just bear would have all of a processor.
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::drops::Drop;
 use super::events::HANDSHAKE_QUEUE;
 use super::ratelimiter::RateLimiter;
-use super::system_random::fill_random;
+use super::system_random::{RandomPool, fill_random};
 use crate::aead::{ChaCha20Poly1305, KEY_SIZE};
 use crate::message::TAG_SIZE;
 use crate::xchacha::derive_subkey;
@@ -26,7 +26,7 @@ const SECOND: u64 = 1_000_000_000;
 const UNDER_LOAD_DEPTH: usize = HANDSHAKE_QUEUE / 8;
 /// Load lasts as long after.
 const UNDER_LOAD_HOLD: u64 = SECOND;
-/// Initiations that pass without a cookie: a second, and at once.
+/// Initiations without a cookie that may come: a second, and at once. While more do, none of them passes.
 const UNPROVEN_PER_SECOND: u64 = 200;
 const UNPROVEN_BURST: u64 = UNDER_LOAD_DEPTH as u64;
 /// The secret behind cookies is as old at most.
@@ -62,9 +62,11 @@ pub struct FirstDefence {
     limiter: RateLimiter,
     under_load_at: Option<u64>,
     unproven: Unproven,
+    nonces: RandomPool,
 }
 
-/// A bucket of nanoseconds, of which an initiation without a cookie takes its part of a second.
+/// A bucket of nanoseconds, of which an initiation without a cookie takes its part of a second, whether it
+/// passes or not: during a flood the bucket stays empty.
 #[derive(Default)]
 struct Unproven {
     taken: u64,
@@ -77,9 +79,9 @@ impl Unproven {
     fn allow(&mut self, now: u64) -> bool {
         self.taken = self.taken.saturating_sub(now.saturating_sub(self.counted_at));
         self.counted_at = now;
-        let allowed = self.taken + Self::COST <= UNPROVEN_BURST * Self::COST;
-        self.taken += if allowed { Self::COST } else { 0 };
-        allowed
+        let wanted = self.taken + Self::COST;
+        self.taken = wanted.min(UNPROVEN_BURST * Self::COST);
+        wanted <= self.taken
     }
 }
 
@@ -154,7 +156,7 @@ impl FirstDefence {
 
     /// Type 3, the index of its sender, a nonce, the cookie sealed by XChaCha20-Poly1305 over its mac1.
     fn create_reply(
-        &self,
+        &mut self,
         message: &[u8],
         mac1: &[u8],
         cookie: &[u8; MAC_SIZE],
@@ -163,7 +165,7 @@ impl FirstDefence {
         reply[0] = 3;
         reply[4..8].copy_from_slice(message.get(4..8)?);
         let (nonce, sealed) = reply[8..].split_at_mut(COOKIE_NONCE_SIZE);
-        fill_random(nonce);
+        self.nonces.fill(nonce);
         let (nonce_start, nonce_end) = nonce.split_first_chunk::<16>()?;
         let counter = u64::from_le_bytes(nonce_end.try_into().ok()?);
         let aead = ChaCha20Poly1305::new(&derive_subkey(&self.identity.as_ref()?.cookie_key, nonce_start));
@@ -194,6 +196,10 @@ mod tests {
         };
         assert_eq!(passed(&message, 600, now), 512);
         assert_eq!(passed(&message, 100, now + SECOND / 10), 20);
+        let flood = (0..20_000).map(|number| now + SECOND / 5 + number * SECOND / 20_000);
+        assert_eq!(flood.map(|at| passed(&message, 1, at)).sum::<usize>(), 20, "in a flood none passes");
+        let now = now + 6 * SECOND / 5;
+        assert_eq!(passed(&message, 100, now + SECOND / 10), 20, "when it ends the allowance comes back");
         let mut response = message;
         response[0] = 2;
         let mac1 = mac(&[1; KEY_SIZE], &[&response[..116]]).finalize().into_bytes();
