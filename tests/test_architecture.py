@@ -22,7 +22,9 @@ MAY_IMPORT = {
     "wgpy/protocol/": LEAVES | {"wgpy.protocol"},
     "wgpy/mesh/": LEAVES | {"wgpy.mesh"},
     "wgpy/uapi/messages.py": LEAVES | {"wgpy.protocol"},
-    "wgpy/engine/": LEAVES | {"wgpy.protocol", "wgpy.engine", "wgpy.clock", "wgpy.udp", "wgpy.tun"},
+    "wgpy/engine/": LEAVES
+    | {"wgpy.protocol", "wgpy.engine", "wgpy.clock", "wgpy.udp", "wgpy.tun"}
+    | {"wgpy.darwin.IS_DARWIN", "wgpy.darwin.framing"},
     "coordinator/": LEAVES | {"wgpy.mesh", "coordinator"},
 }
 """Of our own packages, what a file or folder may import. Where two match, the longer decides."""
@@ -33,6 +35,7 @@ PURE = [
     "wgpy/agent/dns/message.py",
     "wgpy/agent/dns/resolv_conf.py",
     "wgpy/agent/dns/zone.py",
+    "wgpy/darwin/commands.py",
     "wgpy/uapi/messages.py",
     "wgpy/config.py",
     "wgpy/host/neighbours.py",

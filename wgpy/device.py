@@ -19,13 +19,13 @@ import trio
 from wgpy.clock import boottime, sleep_until, wall_clock_ns
 from wgpy.engine import DeviceEngine, cipher, make_engine
 from wgpy.errors import HostError, InterfaceGone, sole_error
-from wgpy.link_watch import LinkState, LinkWatch
-from wgpy.netlink import Netlink
+from wgpy.link import link_mtu, set_link_up, watch_link, watch_routes
+from wgpy.link_watch import LinkState
 from wgpy.protocol.actions import Control, EngineFailed, Event, OtherDatagram
 from wgpy.protocol.constants import DEFAULT_MTU
 from wgpy.protocol.interface import Interface
-from wgpy.route_watch import watch_routes
 from wgpy.tun import Offload, Tun
+from wgpy.tun_device import TunDevice, create_tun
 from wgpy.uapi.configuration import Configuration
 from wgpy.uapi.messages import DeviceReport, Operation
 
@@ -38,7 +38,7 @@ RESUME_THRESHOLD: Final = 1.0
 def open_device(
     name: str,
     *,
-    tun: Tun | None = None,
+    tun: TunDevice | None = None,
     engine: DeviceEngine | None = None,
     mtu: int = DEFAULT_MTU,
     highest_timestamp: bytes | None = None,
@@ -52,7 +52,7 @@ def open_device(
         if engine is None:
             engine = make_engine(None)
         if tun is None:
-            tun = Tun.create(name, vnet_hdr=engine.wants_vnet_hdr, mtu=mtu)
+            tun = create_tun(name, vnet_hdr=engine.wants_vnet_hdr, mtu=mtu)
         return Device(tun, engine, highest_timestamp=highest_timestamp)
     except BaseException as error:
         if tun is not None:
@@ -68,7 +68,9 @@ class Device:
     Whoever changes `interface` directly calls `changed` afterwards.
     """
 
-    def __init__(self, tun: Tun, engine: DeviceEngine, *, highest_timestamp: bytes | None = None) -> None:
+    def __init__(
+        self, tun: TunDevice, engine: DeviceEngine, *, highest_timestamp: bytes | None = None
+    ) -> None:
         self.engine = engine
         self.interface = Interface(
             engine, random.SystemRandom(), wall_clock_ns, highest_timestamp=highest_timestamp
@@ -87,11 +89,12 @@ class Device:
         self._up_changed = trio.Event()
         self._asleep = _time_asleep()
         self._gone = trio.Event()
-        with Netlink() as netlink:
-            link = netlink.find_link(tun.current_name())
-        if link is not None:
-            self.mtu = link.mtu
-        if tun.vnet_hdr and not any(tun.set_offload(offload) for offload in _OFFLOADS):
+        self.mtu = link_mtu(tun) or self.mtu
+        if (
+            isinstance(tun, Tun)
+            and tun.vnet_hdr
+            and not any(tun.set_offload(offload) for offload in _OFFLOADS)
+        ):
             logger.debug("%s: the kernel knows no offloads of TUN devices", self.name)
         engine.open(tun.fileno(), self.mtu, tun.vnet_hdr)
         _, warning = cipher()
@@ -163,8 +166,7 @@ class Device:
 
     def bring_up(self) -> None:
         """Set the link up, and come up with it at once. Raises HostError, OSError (the port is taken)."""
-        with Netlink() as netlink:
-            netlink.set_link(netlink.link(self._tun.current_name()).index, up=True)
+        set_link_up(self._tun)
         self._link_is_up = True
         self._come_up()
 
@@ -221,7 +223,7 @@ class Device:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.engine.run)
                 nursery.start_soon(self._handle_events)
-                nursery.start_soon(watch_routes, self.engine, self.name)
+                nursery.start_soon(watch_routes, self.engine, self._tun)
                 nursery.start_soon(self._watch_link)
                 task_status.started()
                 await self._gone.wait()
@@ -234,7 +236,7 @@ class Device:
             raise error from None
 
     async def _watch_link(self) -> None:
-        await LinkWatch(self._tun, self._link_changed).run()
+        await watch_link(self._tun, self._link_changed)
         self._gone.set()
 
     async def _handle_events(self) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wgpy.addresses import Endpoint, IPAddress
+from wgpy.darwin import IS_DARWIN
 from wgpy.protocol.actions import Origin
 
 BIND_ATTEMPTS: Final = 100
@@ -37,9 +38,9 @@ _SO_MARK: Final = 36
 _SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
 _SO_RXQ_OVFL: Final = 40
-_IP_PKTINFO: Final = 8
+_IP_PKTINFO: Final = 26 if IS_DARWIN else 8
 _IP_MTU_DISCOVER: Final = 10
-_IP_RECVTOS: Final = 13
+_IP_RECVTOS: Final = 27 if IS_DARWIN else 13
 _IPV6_MTU_DISCOVER: Final = 23
 _PMTUDISC_DONT: Final = 0
 
@@ -119,23 +120,26 @@ class UdpSocket:
     @classmethod
     def bind(cls, family: socket.AddressFamily, port: int, fwmark: int, *, offload: bool = True) -> UdpSocket:
         """Raises OSError."""
-        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        sock = socket.socket(family, socket.SOCK_DGRAM)
         try:
+            sock.setblocking(False)
             if fwmark:
-                sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, fwmark)
+                _set_mark(sock, fwmark)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
-                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
+                if not IS_DARWIN:  # where nothing is to be asked for: datagrams may be fragmented
+                    sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
             else:
                 sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
                 sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
-                sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
-            for forced, usual in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-                _set_first_possible(sock, (forced, usual), BUFFER_SIZE)
-            _set_first_possible(sock, (_SO_RXQ_OVFL,), 1)
+                if not IS_DARWIN:
+                    sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
+            _size_buffers(sock)
             sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))
+            # Numbers of Linux: on macOS others may have them.
+            offload = offload and not IS_DARWIN
             gso = offload and _accepts(sock, _UDP_SEGMENT, 0)
             gro = offload and _accepts(sock, _UDP_GRO, 1)
         except BaseException:
@@ -156,7 +160,7 @@ class UdpSocket:
 
     def set_fwmark(self, mark: int) -> None:
         """Raises OSError."""
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+        _set_mark(self._socket, mark)
 
     def forget_routes(self) -> None:
         """Routes or addresses changed: what was learned of them may be wrong."""
@@ -348,6 +352,36 @@ class _Binder:
             if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                 return None
             raise
+
+
+def _set_mark(sock: socket.socket, mark: int) -> None:
+    """Raises OSError: macOS has no marks, and none is none there, too."""
+    if not IS_DARWIN:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+    elif mark:
+        raise OSError(errno.ENOPROTOOPT, "macOS marks no packets: leave out FwMark")
+
+
+def _size_buffers(sock: socket.socket) -> None:
+    """Queues for bursts, as far as the host gives them, and word of what they lost."""
+    if IS_DARWIN:
+        # It refuses what is more than kern.ipc.maxsockbuf.
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            size = BUFFER_SIZE
+            while size > 1 << 16 and not _takes(sock, option, size):
+                size //= 2
+        return
+    for forced, usual in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+        _set_first_possible(sock, (forced, usual), BUFFER_SIZE)
+    _set_first_possible(sock, (_SO_RXQ_OVFL,), 1)
+
+
+def _takes(sock: socket.socket, option: int, value: int) -> bool:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, option, value)
+    except OSError:
+        return False
+    return True
 
 
 def _set_first_possible(sock: socket.socket, options: tuple[int, ...], value: int) -> None:

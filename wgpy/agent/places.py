@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from wgpy.darwin import IS_DARWIN
 from wgpy.errors import ConfigError, HostError
 from wgpy.mesh.encoding import is_label
 
@@ -22,8 +23,10 @@ def state_directory() -> Path:
 
 
 def runtime_directory() -> Path:
-    """WGPY_RUNTIME_DIR, else /run/wgpy for root, else below XDG_RUNTIME_DIR."""
-    return _directory("WGPY_RUNTIME_DIR", "/run/wgpy", "XDG_RUNTIME_DIR", ".cache")
+    """WGPY_RUNTIME_DIR, else /run/wgpy (macOS: /var/run/wgpy) for root, else below XDG_RUNTIME_DIR."""
+    return _directory(
+        "WGPY_RUNTIME_DIR", "/var/run/wgpy" if IS_DARWIN else "/run/wgpy", "XDG_RUNTIME_DIR", ".cache"
+    )
 
 
 def _directory(variable: str, for_root: str, base: str, below_home: str) -> Path:

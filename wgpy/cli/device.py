@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 from wgpy import __version__
 from wgpy.errors import HostError, InterfaceGone, WgpyError
 from wgpy.protocol.constants import DEFAULT_MTU
-from wgpy.tun import Tun
+from wgpy.tun_device import TunDevice, adopt_tun, create_tun
 from wgpy.uapi.listener import UapiListener
 
 USAGE: Final = """\
@@ -81,11 +81,11 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _set_up(name: str, environment: Mapping[str, str]) -> tuple[Tun, UapiListener]:
+def _set_up(name: str, environment: Mapping[str, str]) -> tuple[TunDevice, UapiListener]:
     """The TUN device and the socket, inherited or new. Raises WgpyError, and leaves neither behind."""
     fd = _take_descriptor(environment, "WG_TUN_FD")
     # Every engine reads virtio headers; those that make use of them need the device made so.
-    tun = Tun.create(name, vnet_hdr=True, mtu=DEFAULT_MTU) if fd is None else Tun(fd)
+    tun = create_tun(name, vnet_hdr=True, mtu=DEFAULT_MTU) if fd is None else adopt_tun(fd)
     listener = None
     try:
         fd = _take_descriptor(environment, "WG_UAPI_FD")
@@ -117,7 +117,7 @@ def _write_name(path: str, name: str) -> None:
         raise HostError(f"cannot write the interface's name to {path}: {error.strerror}") from error
 
 
-def _start_in_background(tun: Tun, listener: UapiListener) -> None:
+def _start_in_background(tun: TunDevice, listener: UapiListener) -> None:
     """Start this program again with the descriptors. Raises HostError when it does not come to serve."""
     pipe, their_end = os.pipe()
     # Out of the way of the numbers they get.
@@ -161,7 +161,7 @@ def _read_all(fd: int) -> bytes:
         return pipe.read()
 
 
-def _run(tun: Tun, listener: UapiListener, report: int | None) -> None:
+def _run(tun: TunDevice, listener: UapiListener, report: int | None) -> None:
     """Serve until there is a reason to end. Raises WgpyError."""
     # Trio, the engine and the cryptography: not for the one who only starts another.
     from wgpy.daemon import run_trio, serve_device  # noqa: PLC0415

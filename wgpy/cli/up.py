@@ -16,6 +16,7 @@ from wgpy.agent.state_file import known_names
 from wgpy.cli.choices import choice_options, read_choices
 from wgpy.cli.conf import down_file, has_tunnel, up_file
 from wgpy.cli.engine_options import engine_options
+from wgpy.darwin import IS_DARWIN
 from wgpy.errors import ConfigError
 from wgpy.mesh.encoding import decode_b64u, is_coordinator_url, is_label
 from wgpy.mesh.signing import HASH_SIZE
@@ -78,6 +79,8 @@ def up(
     verbose = bool(click.get_current_context().find_root().params.get("verbose"))
     if token is None and what is not None and is_file(what):
         up_file(Path(what), detach=detach, verbose=verbose)
+    if IS_DARWIN:
+        raise ConfigError("networks of a coordinator are for Linux hosts; macOS has `wgpy up FILE.conf`")
     if dry_run and (token is not None or keyless is not None):
         raise ConfigError("--dry-run is for a network that this host has joined: nothing is known of it yet")
     options = UpOptions(

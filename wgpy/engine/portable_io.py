@@ -17,6 +17,7 @@ import trio
 from wgpy import _engine
 from wgpy.addresses import Endpoint
 from wgpy.clock import boottime
+from wgpy.darwin import IS_DARWIN, framing
 from wgpy.engine.portable import PortableEngine, Run
 from wgpy.protocol.actions import Origin, PeerId
 from wgpy.udp import MOST_DATAGRAM, UdpSocket, bind_sockets
@@ -37,7 +38,8 @@ _NO_OFFLOAD: Final = bytes(_engine.VIRTIO_NET_HDR_SIZE)
 class _HostEnds:
     """The TUN and the sockets."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_utun: bool) -> None:
+        self._is_utun = is_utun
         self.tun_fd: int | None = None
         self.vnet_hdr = False
         self.sockets: list[UdpSocket] = []
@@ -68,7 +70,7 @@ class _HostEnds:
             self._write_split(packet)
             return
         try:
-            os.write(self.tun_fd, packet)
+            (framing.write_packet if self._is_utun else os.write)(self.tun_fd, packet)
         except OSError as error:
             if error.errno == errno.EINVAL and self.vnet_hdr and packet[1] != _GSO_NONE:
                 self._splits_superpackets = True  # some kernels refuse what they once took (6.6.44)
@@ -86,9 +88,12 @@ class PortableDeviceEngine(PortableEngine):
 
     wants_vnet_hdr: bool
 
-    def __init__(self, *, offload: bool = True) -> None:
-        """Without `offload` each packet has its own system call both ways."""
-        self._host = _HostEnds()
+    def __init__(self, *, offload: bool = True, is_utun: bool = IS_DARWIN) -> None:
+        """Without `offload` each packet has its own system call both ways. `is_utun`: packets of the TUN have
+        macOS' header.
+        """
+        self._host = _HostEnds(is_utun)
+        self._is_utun = is_utun
         super().__init__(
             self._host, boottime, random.SystemRandom(),
             run_ends=self._host if offload else None, defence=_engine.FirstDefence(),
@@ -196,9 +201,10 @@ class PortableDeviceEngine(PortableEngine):
         while self._host.tun_fd == fd:
             packets: list[bytes] = []
             failure = 0
+            read = framing.read_packet if self._is_utun else os.read
             try:
                 while len(packets) < PACKETS_A_TURN:
-                    packets.append(os.read(fd, _MOST_PACKET))
+                    packets.append(read(fd, _MOST_PACKET))
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError as error:

@@ -11,6 +11,7 @@ import json
 import os
 import select
 import signal
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -114,6 +115,9 @@ def end_tunnel(name: str) -> bool:
     try:
         if not _locked(path) or (record := _read(fd)) is None:
             return False
+        if not hasattr(os, "pidfd_open"):  # macOS
+            _end_by_number(name, path, record.pid)
+            return True
         try:
             process = os.pidfd_open(record.pid)
         except ProcessLookupError:
@@ -132,6 +136,17 @@ def end_tunnel(name: str) -> bool:
     finally:
         os.close(fd)
     return True
+
+
+def _end_by_number(name: str, path: Path, pid: int) -> None:
+    """The lock was there a moment ago, and so was its process. Raises HostError."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + END_TIMEOUT
+    while _locked(path):
+        if time.monotonic() > deadline:
+            raise HostError(f"{name}: process {pid} has not ended after {END_TIMEOUT:.0f} s")
+        time.sleep(0.05)
 
 
 def _locked(path: Path) -> bool:

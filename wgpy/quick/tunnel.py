@@ -19,6 +19,7 @@ import trio
 from wgpy.addresses import Endpoint
 from wgpy.agent.dns.resolvers import repair_names
 from wgpy.config import NamedEndpoint, TunnelConfig, parse_config
+from wgpy.darwin import IS_DARWIN
 from wgpy.device import Device, open_device
 from wgpy.errors import ConfigError, HostError
 from wgpy.host.footprint import Footprint, clear_left_behind
@@ -90,6 +91,8 @@ def warn_if_readable(path: Path, say: Say) -> None:
 
 def has_ipv6() -> bool:
     """Whether a new interface may have IPv6 addresses."""
+    if IS_DARWIN:
+        return True
     try:
         return Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").read_text().strip() == "0"
     except OSError:
@@ -134,7 +137,7 @@ async def run_tunnel(path: Path, say: Say, ready: Callable[[], None]) -> None:
     """
     name = interface_name(path)
     warn_if_readable(path, say)
-    tunnel = _Tunnel(name, path, read_config(path), say)
+    tunnel = _tunnel_of_host()(name, path, read_config(path), say)
     with (
         trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
         trio.CancelScope() as until_signal,
@@ -164,8 +167,16 @@ def clear_tunnel(name: str, record: Record) -> None:
     undo.run()
 
 
-class _Tunnel:
-    """One tunnel; `run` is its life."""
+def _tunnel_of_host() -> type[Tunnel]:
+    if not IS_DARWIN:
+        return Tunnel
+    from wgpy.quick.darwin import DarwinTunnel  # noqa: PLC0415 (which is made of this module)
+
+    return DarwinTunnel
+
+
+class Tunnel:
+    """One tunnel, on Linux; `run` is its life."""
 
     def __init__(self, name: str, path: Path, config: TunnelConfig, say: Say) -> None:
         self._name = name
@@ -201,7 +212,7 @@ class _Tunnel:
                     nursery.cancel_scope.cancel()
 
                 await nursery.start(to_the_end, device.run)
-                listener = UapiListener.open(name)
+                listener = UapiListener.open(device.name)
                 self._undo.add("remove the socket", listener.close)
                 await nursery.start(to_the_end, functools.partial(serve_uapi, listener, device))
                 self._set_up_host(device)
@@ -230,22 +241,20 @@ class _Tunnel:
             mtu = config.mtu or path_mtu(config, resolved, netlink) - OVERHEAD
         device = open_device(self._name, mtu=mtu)
         self._undo.add("delete the interface", device.close)
-        mark = self._policy.table if self._policy is not None else config.fwmark
+        self._configure(device, resolved, self._policy.table if self._policy is not None else config.fwmark)
+        return device
+
+    def _configure(self, device: Device, resolved: Mapping[NamedEndpoint, Endpoint], mark: int) -> None:
+        """Raises HostError."""
         try:
-            device.configure(operations(config, resolved, mark))
+            device.configure(operations(self._config, resolved, mark))
         except UapiError as error:
             raise HostError(f"{self._name}: {error}") from error
-        return device
 
     def _set_up_host(self, device: Device) -> None:
         """Addresses, the link, rules, routes, name servers: all that others see. Raises HostError."""
-        config, name = self._config, self._name
-        try:
-            device.bring_up()
-        except OSError as error:
-            raise HostError(
-                f"{name}: cannot listen on port {config.listen_port}: {error.strerror}"
-            ) from error
+        name = self._name
+        self._bring_up(device)
         with Netlink() as netlink:
             index = netlink.link(name).index
             addresses = self._on_host.addresses
@@ -253,7 +262,20 @@ class _Tunnel:
             if self._policy is not None:
                 self._begin_policy(self._policy)
             add_routes(self._on_host, self._policy, index, netlink)
-        announced = announce_servers(name, config.dns)
+        self._announce_servers(name)
+
+    def _bring_up(self, device: Device) -> None:
+        """Raises HostError."""
+        try:
+            device.bring_up()
+        except OSError as error:
+            raise HostError(
+                f"{self._name}: cannot listen on port {self._config.listen_port}: {error.strerror}"
+            ) from error
+
+    def _announce_servers(self, interface: str) -> None:
+        """Raises HostError."""
+        announced = announce_servers(interface, self._config.dns)
         if announced is not None:
             self._undo.add("restore the name servers", announced.withdraw)
 

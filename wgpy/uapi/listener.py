@@ -11,11 +11,15 @@ import errno
 import os
 import socket
 import stat
+import sys
 from typing import Final, Self
 
 from wgpy.errors import HostError
 
 SOCKET_DIRECTORY: Final = "/var/run/wireguard"
+
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""File systems without hard links, or without such of sockets."""
 
 _IN_ATTRIB: Final = 0x4
 _IN_DELETE_SELF: Final = 0x400
@@ -81,6 +85,8 @@ class UapiListener:
 
     def watch(self) -> int:
         """An inotify descriptor, non-blocking: readable when the file was removed, renamed or changed."""
+        if not sys.platform.startswith("linux"):
+            raise OSError(errno.ENOSYS, "this host has no inotify", self.path)
         libc = ctypes.CDLL(None, use_errno=True)
         fd = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
         mask = _IN_ATTRIB | _IN_DELETE_SELF | _IN_MOVE_SELF
@@ -107,16 +113,22 @@ def _listen_at(path: str) -> socket.socket:
     gets its name when it listens; a name that is taken is left alone (EEXIST).
     """
     nameless = f"{path.removesuffix('.sock')}.{os.getpid()}.new"
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(nameless)
         sock.bind(nameless)
         try:
             sock.listen(128)
-            os.link(nameless, path)
+            try:
+                os.link(nameless, path)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                os.rename(nameless, path)
         finally:
-            os.unlink(nameless)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(nameless)
     except BaseException:
         sock.close()
         raise

@@ -18,6 +18,7 @@ from typing import Final, Self
 
 from wgpy.addresses import IPAddress
 from wgpy.agent.places import make_private_directory, runtime_directory
+from wgpy.darwin import IS_DARWIN
 from wgpy.errors import HostError
 
 _SUFFIX: Final = ".claim"
@@ -73,7 +74,7 @@ class Claims:
 
     def __init__(self, directory: Path | None = None) -> None:
         self._directory = directory or runtime_directory()
-        self._namespace = os.stat("/proc/self/ns/net").st_ino
+        self._namespace = 0 if IS_DARWIN else os.stat("/proc/self/ns/net").st_ino
 
     def __enter__(self) -> Self:
         """Raises HostError."""

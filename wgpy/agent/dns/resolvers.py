@@ -16,6 +16,8 @@ from wgpy.agent.dns import shared_file
 from wgpy.agent.dns.claims import Claim, Claims
 from wgpy.agent.dns.resolv_conf import parse_nameservers
 from wgpy.agent.dns.upstream import at_port
+from wgpy.darwin import IS_DARWIN
+from wgpy.darwin.names import announce_script, withdraw_script
 from wgpy.errors import HostError
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,8 @@ class Resolver:
 
 def find_resolver() -> Resolver:
     """The one that this host's programs ask."""
+    if IS_DARWIN:
+        return SCUTIL
     if has_resolved() and _programs_ask_resolved():
         return RESOLVED
     if _OPENWRT.exists() and _DNSMASQ.exists():
@@ -58,6 +62,8 @@ def find_resolver() -> Resolver:
 
 def find_exclusive_resolver() -> Resolver:
     """For name servers that are to be asked for everything, as `DNS =` of a file wants it."""
+    if IS_DARWIN:
+        return SCUTIL
     if has_resolved() and _programs_ask_resolved():
         return RESOLVED
     return RESOLVCONF if _has_resolvconf() else SHARED_FILE
@@ -226,6 +232,19 @@ def _withdraw_from_resolvconf(claims: Claims, interface: str) -> None:
     run_command(["resolvconf", "-d", interface, "-f"])
 
 
+# --- the dynamic store of macOS -------------------------------------------------------------------
+
+
+def _announce_to_scutil(claims: Claims, claim: Claim) -> None:
+    del claims
+    run_command(["scutil"], announce_script(claim))
+
+
+def _withdraw_from_scutil(claims: Claims, interface: str) -> None:
+    del claims
+    run_command(["scutil"], withdraw_script(interface))
+
+
 # --- all of them ----------------------------------------------------------------------------------
 
 
@@ -248,6 +267,9 @@ RESOLVCONF: Final = Resolver(
     needs_port_53=True,
     upstreams=_resolvconf_upstreams,
 )
+SCUTIL: Final = Resolver(
+    "scutil", _announce_to_scutil, _withdraw_from_scutil, asks_others=True, needs_port_53=False
+)
 SHARED_FILE: Final = Resolver(
     shared_file.NAME,
     _update_file,
@@ -256,7 +278,7 @@ SHARED_FILE: Final = Resolver(
     needs_port_53=True,
     upstreams=shared_file.upstreams,
 )
-BY_NAME: Final = {each.name: each for each in (RESOLVED, DNSMASQ, RESOLVCONF, SHARED_FILE)}
+BY_NAME: Final = {each.name: each for each in (RESOLVED, DNSMASQ, RESOLVCONF, SCUTIL, SHARED_FILE)}
 
 
 def upstream_endpoints(resolver: Resolver) -> list[Endpoint]:
