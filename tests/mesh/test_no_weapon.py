@@ -15,6 +15,7 @@ import pytest
 from wgpy.addresses import Endpoint
 from wgpy.mesh.paths import PathKind, PathMachine, SendControl, SendCopy, UsePath
 from wgpy.mesh.probe import encode_ping
+from wgpy.mesh.whereabouts import encode_where
 
 PEERS = 50
 MEMBER = "a" * 32
@@ -79,11 +80,18 @@ def pings(machine: PathMachine, step: int, now: float) -> int:
     return size(data)
 
 
+def words(machine: PathMachine, step: int, now: float) -> int:
+    """It says that it is at the victim's, at six ports."""
+    data = encode_where([Endpoint(VICTIM, 1 + (6 * step + port) % 60000) for port in range(6)])
+    machine.handle_control(MEMBER, OWN, data, now)
+    return size(data)
+
+
 def one_ping_for_all(machine: PathMachine, step: int, now: float) -> int:
     return pings(machine, 0, now) if step == 0 else 0
 
 
-@pytest.mark.parametrize("act", [keepalives, pings, one_ping_for_all])
+@pytest.mark.parametrize("act", [keepalives, pings, words, one_ping_for_all])
 def test_less_reaches_a_victim_than_the_member_sends(act: Callable[[PathMachine, int, float], int]) -> None:
     crowd = Crowd()
     crowd.run(20.0, act)

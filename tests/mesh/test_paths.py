@@ -25,6 +25,7 @@ from wgpy.mesh.paths import (
 )
 from wgpy.mesh.probe import encode_ping, encode_pong, parse_probe_untrusted
 from wgpy.mesh.relay import relayed_endpoint
+from wgpy.mesh.whereabouts import encode_where, parse_where_untrusted
 
 LAN = Endpoint.parse("192.168.7.2:51820")
 PUBLIC = Endpoint.parse("198.51.100.7:51820")
@@ -32,6 +33,7 @@ OTHER = Endpoint.parse("198.51.100.8:40000")
 REBOUND = Endpoint.parse("198.51.100.7:40000")
 """Where a NAT that was restarted has the peer of PUBLIC."""
 RELAY = Endpoint.parse("127.0.0.1:40001")
+RELAYED = relayed_endpoint(1, 7)
 BOB = "b" * 32
 
 
@@ -90,8 +92,7 @@ class World:
                 self.path = action
             if isinstance(action, SendControl) and action.to in self.rtt:
                 probe = parse_probe_untrusted(action.data)
-                assert probe is not None
-                if not probe.is_pong:
+                if probe is not None and not probe.is_pong:
                     pong = encode_pong(probe.id)
                     self._answers.append((self.now + self.rtt[action.to], action.peer, action.to, pong))
 
@@ -498,3 +499,85 @@ def test_a_relay_that_is_about_to_stop_is_left_while_it_still_answers() -> None:
     world.machine.set_candidates(BOB, told, world.now)
     world.run(61)
     assert world.used == near, "it came back"
+
+
+def told(world: World, since: float = 0.0) -> list[tuple[Endpoint, tuple[Endpoint, ...]]]:
+    """By which way the peer was told where we are, and where."""
+    return [
+        (action.to, where)
+        for at, action in world.sent
+        if isinstance(action, SendControl) and at >= since and (where := parse_where_untrusted(action.data))
+    ]
+
+
+@pytest.fixture
+def relayed(world: World) -> World:
+    """By a relay, with nothing better known."""
+    world.rtt[RELAYED] = 0.05
+    world.machine.set_own([LAN, PUBLIC], world.now)
+    world.know(RELAYED)
+    world.begin_session()
+    world.run(10)
+    assert world.used == RELAYED
+    return world
+
+
+def test_by_a_relay_a_peer_hears_where_we_are_and_again_when_that_changes(relayed: World) -> None:
+    assert told(relayed)[0] == (RELAYED, (LAN, PUBLIC))
+    before = relayed.now
+    relayed.machine.set_own([OTHER], relayed.now)
+    relayed._take()
+    assert told(relayed, before) == [(RELAYED, (OTHER,))]
+    relayed.machine.set_own([OTHER], relayed.now)
+    relayed._take()
+    assert len(told(relayed, before)) == 1
+    relayed.run(10 * ROUND_INTERVAL)
+    assert len(told(relayed, before)) <= 11
+
+
+def test_a_peer_that_says_where_it_is_gets_one_ping_there_and_our_own_word(relayed: World) -> None:
+    before = relayed.now
+    relayed.machine.handle_control(BOB, RELAYED, encode_where([OTHER, REBOUND]), relayed.now)
+    relayed._take()
+    assert (len(relayed.pings(OTHER)), len(relayed.pings(REBOUND))) == (1, 1)
+    assert told(relayed, before) == [(RELAYED, (LAN, PUBLIC))]
+    relayed.run(3 * ROUND_INTERVAL)
+    assert (len(relayed.pings(OTHER)), len(relayed.pings(REBOUND))) == (1, 1), "neither answered"
+    relayed.rtt[OTHER] = 0.01
+    relayed.machine.handle_control(BOB, RELAYED, encode_where([OTHER, REBOUND]), relayed.now)
+    relayed._take()
+    relayed.run(1)
+    assert relayed.used == OTHER
+
+
+def test_nobody_is_told_or_asked_while_a_direct_path_answers(world: World) -> None:
+    world.rtt |= {RELAYED: 0.05, PUBLIC: 0.02}
+    world.machine.set_own([LAN], world.now)
+    world.know(RELAYED, PUBLIC)
+    world.begin_session()
+    world.run(5)
+    assert world.used == PUBLIC
+    since = world.now
+    world.run(10 * ROUND_INTERVAL)
+    world.machine.set_own([OTHER], world.now)
+    world._take()
+    assert told(world, since) == []
+
+
+def test_what_is_no_word_of_where_a_peer_is_says_nothing() -> None:
+    good = encode_where([LAN, PUBLIC, OTHER])
+    assert parse_where_untrusted(good) == (LAN, PUBLIC, OTHER)
+    assert len(encode_where([PUBLIC] * 50)) == 6 * 112
+    useless = [Endpoint.parse(text) for text in ("127.0.0.1:1", "224.0.0.1:1", "0.0.0.0:1", "[fe80::1]:1")]
+    assert parse_where_untrusted(encode_where([*useless, RELAYED, OTHER])) == (OTHER,)
+    for bad in (b"", good[:-1], good[:3], b"\x70\x03\x00\x00", b"\x70\x03\xff" + good[3:], b"E" + good[1:]):
+        assert parse_where_untrusted(bad) == ()
+
+
+def test_a_peer_of_which_enough_is_known_may_still_say_where_it_is(world: World) -> None:
+    known = [Endpoint(PUBLIC.address, port) for port in range(1, MAX_CANDIDATES)]
+    world.know(RELAYED, *known)
+    world.begin_session()
+    world.machine.handle_control(BOB, RELAYED, encode_where([OTHER]), world.now)
+    world._take()
+    assert len(world.pings(OTHER)) == 1

@@ -154,7 +154,6 @@ BREAKS: Final = {
             "both ends get other addresses, without a coordinator",
             _HOSTS,
             _both_move_and_kill,
-            after="relayed",  # nobody is there to tell them of each other
         ),
         Break(
             "the relay in use is killed",

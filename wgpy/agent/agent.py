@@ -412,8 +412,10 @@ class Agent:
         static = (Endpoint.parse(text) for text in self.state.endpoints)
         mapping = self.router_port.mapping
         mapped = () if mapping is None else (mapping.external,)
-        found = (*static, *mapped, *self.outside.endpoints(), *self._local_endpoints)
+        seen = (*self.outside.endpoints(), *self._relays.observed())
+        found = (*static, *mapped, *seen, *self._local_endpoints)
         endpoints = tuple(dict.fromkeys(found))[:MAX_ENDPOINTS]
+        self._paths.set_own(endpoints)
         since, port = None if held is None else held.since, self._device.listen_port
         tunnels = None
         if self.report_wait() <= 0:

@@ -53,7 +53,7 @@ class Paths:
         self._relays = relays
         self._link = link
         self._rediscover = rediscover
-        self._machine = PathMachine(lambda: os.urandom(ID_SIZE))
+        self._machine = PathMachine(lambda: os.urandom(ID_SIZE), lambda to: not self._is_tunnelled(to))
         self._keys: dict[str, PublicKey] = {}
         self._nodes: dict[int, str] = {}
         self._presence: dict[str, Presence] = {}
@@ -144,6 +144,11 @@ class Paths:
         for node_id in self._quiet ^ node_ids:
             self._machine.set_quiet(node_id, node_id in node_ids, now)
         self._quiet = frozenset(node_ids)
+        self._perform()
+
+    def set_own(self, endpoints: Sequence[Endpoint]) -> None:
+        """Where we may be found: peers are told inside their tunnels, while a relay carries those."""
+        self._machine.set_own(endpoints, boottime())
         self._perform()
 
     def network_changed(self) -> None:

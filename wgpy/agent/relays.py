@@ -185,6 +185,11 @@ class Relays:
         up.sort(key=lambda use: float("inf") if use.link.rtt is None else use.link.rtt)
         return tuple(relayed_endpoint(use.number, relay_id_of(node_id)) for use in up)
 
+    def observed(self) -> tuple[Endpoint, ...]:
+        """Where relays see our tunnel's sockets, by UDP."""
+        links = (use.link for use in self._uses.values() if use.is_up and not use.is_over_tls)
+        return tuple(dict.fromkeys(link.observed for link in links if link.observed is not None))
+
     def shown(self, text: str) -> str:
         """A text, with relays by their names in place of such endpoints."""
         return _SHOWN.sub(lambda match: self.name_of(Endpoint.parse(match[0])) or match[0], text)

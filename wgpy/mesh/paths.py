@@ -10,6 +10,9 @@ Where a peer is only heard from, at an address that nobody told us, it is sent n
 be another's. It gets the PONG for its own PING, which asks for one in return, and both are smaller than what
 it sent.
 
+While a relay carries us, each end tells the other there where it may be found (WHERE), and who is told so
+sends one PING to each place: two that moved find each other with nobody between them but a relay.
+
 The machine is told things, and leaves `actions` to be carried out. Instants are seconds of one clock that
 never goes back. Peers are named by their node ids; what is never added is never sent anything.
 
@@ -28,6 +31,7 @@ from wgpy.addresses import Endpoint
 from wgpy.mesh.bucket import Bucket
 from wgpy.mesh.probe import Probe, encode_ping, encode_pong, parse_probe_untrusted
 from wgpy.mesh.relay import relay_number
+from wgpy.mesh.whereabouts import MAX_WHERE, encode_where, parse_where_untrusted
 
 PING_TIMES: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
 """Seconds after the beginning of a round at which a candidate that has not answered yet is tried."""
@@ -50,6 +54,8 @@ LOST_PINGS: Final = 3
 """Unanswered PINGs after which a path does not work."""
 DOUBT_INTERVAL: Final = 1.0
 """Seconds between two rounds because the peer says that it gets no answers."""
+TELL_INTERVAL: Final = 1.0
+"""Seconds between two times that a peer is told where we are because it told us."""
 FRESH: Final = 1.0
 """Seconds for which an answer makes another PING needless."""
 MAX_CANDIDATES: Final = 20
@@ -218,6 +224,8 @@ class _Peer:
     is_doubted: bool = False
     """Perhaps the path in use is dead one way, and it did not answer since that was thought."""
     unanswered: float = 0.0
+    told_at: float | None = None
+    """When it was told where we are."""
     round_at: float | None = None
     next_round: float | None = None
     initiation: bytes | None = field(default=None, repr=False)
@@ -252,12 +260,18 @@ class _Peer:
 
 
 class PathMachine:
-    """`random_id` makes the ids of PINGs: 8 octets."""
+    """`random_id` makes the ids of PINGs: 8 octets. `may_try` has the last word on places that a peer
+    names.
+    """
 
-    def __init__(self, random_id: Callable[[], bytes]) -> None:
+    def __init__(
+        self, random_id: Callable[[], bytes], may_try: Callable[[Endpoint], bool] = lambda _: True
+    ) -> None:
         self.actions: list[Action] = []
         """What is to be done, in this order; whoever does it takes it away."""
         self._random_id = random_id
+        self._may_try = may_try
+        self._own: tuple[Endpoint, ...] = ()
         self._peers: dict[str, _Peer] = {}
         self._waiting: dict[bytes, tuple[str, Endpoint, float]] = {}
         self._asked = Bucket(PACKETS_AT_ONCE, 0.0)
@@ -353,6 +367,21 @@ class PathMachine:
             del peer.candidates[candidate.endpoint]
             excess -= 1
 
+    def set_own(self, endpoints: Iterable[Endpoint], now: float) -> None:
+        """Where we may be found, the likeliest first."""
+        own = tuple(endpoints)[:MAX_WHERE]
+        if own != self._own:
+            self._own = own
+            for peer in self._peers.values():
+                if not peer.is_quiet and peer.used is not None and peer.used.kind is PathKind.RELAYED:
+                    self._tell(peer, peer.used.endpoint, now)
+
+    def _tell(self, peer: _Peer, by: Endpoint, now: float) -> None:
+        """Where we are, by this relay."""
+        if peer.has_session and self._own and self._may_ask(now):
+            peer.told_at = now
+            self.actions.append(SendControl(peer.id, by, encode_where(self._own)))
+
     # --- handshakes ---------------------------------------------------------------------------------------
 
     def initiation_sent(self, peer_id: str, data: bytes, now: float) -> None:
@@ -429,6 +458,8 @@ class PathMachine:
         """A control message came from there: a PING is answered there, a PONG proves the path of its PING."""
         probe = parse_probe_untrusted(data)
         peer = self._peers.get(peer_id)
+        if peer is not None and (where := parse_where_untrusted(data)):
+            self._try(peer, where, origin, now)
         if probe is None or peer is None:
             return
         if not probe.is_pong or probe.return_id is not None:
@@ -446,6 +477,25 @@ class PathMachine:
         candidate.rtt = rtt if candidate.rtt is None else min(rtt, candidate.rtt * 0.75 + rtt * 0.25)
         candidate.answered_at, candidate.tries, candidate.next_at = now, 0, None
         self._choose(peer, now)
+
+    def _try(self, peer: _Peer, where: Iterable[Endpoint], origin: Endpoint, now: float) -> None:
+        """It says that it is there: one PING to each, and the same of us in return, for both ends' NATs must
+        open.
+        """
+        used = peer.used
+        if used is not None and used.kind is not PathKind.RELAYED and used.is_fresh(now):
+            return
+        for endpoint in where:
+            if not self._may_try(endpoint) or not self._may_ask(now):
+                continue
+            candidate = peer.candidates.get(endpoint)
+            if candidate is None:
+                candidate = _Candidate(endpoint, kind_of(endpoint), is_told=False)
+                peer.candidates[endpoint] = candidate
+                self._bound(peer)
+            self._ping(peer, candidate, now)
+        if peer.told_at is None or now - peer.told_at >= TELL_INTERVAL:
+            self._tell(peer, origin, now)
 
     def _answer(self, peer: _Peer, origin: Endpoint, probe: Probe, now: float) -> None:
         """There, with a PING in return where we may not ask by ourselves."""
@@ -569,16 +619,22 @@ class PathMachine:
             if not self._may_ask(now):
                 candidate.next_at = now + 1.0
                 continue
-            ping_id = self._random_id()
-            self._waiting[ping_id] = (peer.id, candidate.endpoint, now)
-            ping = encode_ping(ping_id, is_urgent=peer.suspect_at is not None)
-            self.actions.append(SendControl(peer.id, candidate.endpoint, ping))
+            self._ping(peer, candidate, now)
             candidate.tries += 1
-            candidate.tried_at = now
+            is_needed = candidate.tries > 1 or candidate.endpoint == peer.current
+            if candidate.kind is PathKind.RELAYED and is_needed:
+                self._tell(peer, candidate.endpoint, now)
             if candidate.tries < len(PING_TIMES):
                 candidate.next_at = now + PING_TIMES[candidate.tries] - PING_TIMES[candidate.tries - 1]
             else:
                 candidate.next_at = None
+
+    def _ping(self, peer: _Peer, candidate: _Candidate, now: float) -> None:
+        ping_id = self._random_id()
+        self._waiting[ping_id] = (peer.id, candidate.endpoint, now)
+        ping = encode_ping(ping_id, is_urgent=peer.suspect_at is not None)
+        self.actions.append(SendControl(peer.id, candidate.endpoint, ping))
+        candidate.tried_at = now
 
     # --- choice -------------------------------------------------------------------------------------------
 
@@ -619,6 +675,8 @@ class PathMachine:
             return
         peer.suspect_at, peer.is_doubted = None, False
         self._use(peer, best, why)
+        if best.kind is PathKind.RELAYED:
+            self._tell(peer, best.endpoint, now)
 
     def _use(self, peer: _Peer, candidate: _Candidate, reason: str) -> None:
         is_same = peer.current == candidate.endpoint and not peer.also
