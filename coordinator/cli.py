@@ -15,6 +15,7 @@ import click
 
 from coordinator.cli_audit import audit
 from coordinator.cli_backup import backup, restore
+from coordinator.cli_clients import clients
 from coordinator.cli_gateway import gateway
 from coordinator.cli_names import names
 from coordinator.cli_network import network
@@ -54,6 +55,7 @@ coordinator.add_command(gateway)
 coordinator.add_command(audit)
 coordinator.add_command(tunnels)
 coordinator.add_command(names)
+coordinator.add_command(clients)
 coordinator.add_command(backup)
 coordinator.add_command(restore)
 

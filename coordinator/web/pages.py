@@ -48,7 +48,8 @@ HEADERS: Final = {
 }
 
 PATHS: Final = (
-    "/", "/setup", "/sign-in", "/networks/{rest:path}", "/join/{rest:path}", "/audit", "/people", "/settings",
+    "/", "/setup", "/sign-in", "/client", "/networks/{rest:path}", "/join/{rest:path}", "/audit", "/people",
+    "/settings",
 )  # fmt: skip
 """What a person may type or follow."""
 

@@ -184,3 +184,44 @@ def test_an_exit_node_has_everything_only_where_it_was_chosen() -> None:
     for name in (node.name, node.id):
         assert routed(follow(netmap, Choices(exit_node=name)), node) == {"0.0.0.0/0", "::/0"}
     assert routed(follow(netmap, Choices(exit_node="another")), node) == set()
+
+
+# --- external clients ---
+
+
+def ingress(number: int, *ranges: Prefix, elected: bool = True) -> Node:
+    """A gateway of external clients, who are in these ranges."""
+    mark = {"ingress": {"version": 1, "ranges": [str(each) for each in ranges]}}
+    return dataclasses.replace(gateway(number, *ranges, elected=elected), extra=mark)
+
+
+POOL = net("10.1.252.0/22")
+
+
+def test_clients_are_routed_to_the_gateway_where_they_are_though_inside_the_network() -> None:
+    first, second = ingress(2, POOL, elected=False), ingress(3, POOL)
+    clipped = follow(make_map([first, second]), Choices(accept_routes=False))
+    assert routed(clipped, second) == {"10.1.252.0/22"}
+    assert routed(clipped, first) == set()
+    assert refusals(clipped, second) == ""
+    # The same without the word that clients are there is a range over the network's own.
+    assert "overlaps 10.1.0.0/16" in refusals(follow(make_map([gateway(2, POOL)])), gateway(2, POOL))
+
+
+@pytest.mark.parametrize("text", ["192.168.1.0/24", "10.0.0.0/8", "10.1.0.0/16", "0.0.0.0/0"])
+def test_clients_are_nowhere_but_in_a_part_of_the_network(text: str) -> None:
+    node = ingress(2, net(text))
+    clipped = follow(make_map([node]))
+    assert routed(clipped, node) == set()
+
+
+def test_a_standby_reaches_clients_through_the_elected_gateway_and_that_one_by_itself() -> None:
+    mine, other = ingress(1, POOL, elected=False), ingress(2, POOL)
+    assert routed(follow(make_map([other], mine)), other) == {"10.1.252.0/22"}
+    mine, other = ingress(1, POOL), ingress(2, POOL, elected=False)
+    assert routed(follow(make_map([other], mine)), other) == set()
+
+
+def test_a_word_about_clients_that_cannot_be_read_is_none() -> None:
+    node = dataclasses.replace(gateway(2, LAN), extra={"ingress": {"version": "x"}})
+    assert routed(follow(make_map([node])), node) == {str(LAN)}

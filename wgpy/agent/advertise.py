@@ -1,4 +1,5 @@
-"""What this host agrees to forward for others: ranges, anything asked of it, or to be an exit node. Pure."""
+"""What this host agrees to do for others: to forward ranges, or anything asked of it, to be an exit node, or
+to let external clients in. Pure."""
 
 from __future__ import annotations
 
@@ -17,19 +18,22 @@ EXIT_RANGES: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 @dataclass(frozen=True, slots=True)
 class Advertise:
-    """`everything`: any range that the admin gives us, but not to be an exit node."""
+    """`everything`: any range that the admin gives us, but not to be an exit node, nor (`as_ingress`) to let
+    external clients in.
+    """
 
     ranges: tuple[Prefix, ...] = ()
     everything: bool = False
     as_exit: bool = False
+    as_ingress: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """`none`, or words with commas between: ranges, `any`, `exit`. Raises ConfigError."""
+        """`none`, or words with commas between: ranges, `any`, `exit`, `ingress`. Raises ConfigError."""
         words = [word.strip() for word in text.split(",") if word.strip()]
         ranges = []
         for word in words:
-            if word in ("any", "exit", "none"):
+            if word in ("any", "exit", "ingress", "none"):
                 continue
             prefix = parse_prefix(word)
             if is_default(prefix):
@@ -38,12 +42,13 @@ class Advertise:
                 raise ConfigError(f"{word} is an address in {prefix}: say {prefix}")
             ranges.append(prefix)
         if not words or ("none" in words and len(words) > 1):
-            raise ConfigError("say `none`, or ranges, `any` or `exit` with commas between")
-        return cls(tuple(dict.fromkeys(ranges)), "any" in words, "exit" in words)
+            raise ConfigError("say `none`, or ranges, `any`, `exit` or `ingress` with commas between")
+        return cls(tuple(dict.fromkeys(ranges)), "any" in words, "exit" in words, "ingress" in words)
 
     def __str__(self) -> str:
         words = [*map(str, self.ranges), *(["any"] if self.everything else [])]
-        return ",".join([*words, *(["exit"] if self.as_exit else [])]) or "none"
+        words += ["exit"] if self.as_exit else []
+        return ",".join([*words, *(["ingress"] if self.as_ingress else [])]) or "none"
 
     @property
     def offered(self) -> tuple[Prefix, ...]:

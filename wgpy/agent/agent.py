@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import ipaddress
 import logging
 import math
 import time
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 
 import trio
 
-from wgpy.addresses import Endpoint, IPAddress
+from wgpy.addresses import Endpoint
 from wgpy.agent.candidates import describe_unproven, local_endpoints
 from wgpy.agent.client import CoordinatorClient, Credentials, Trust
 from wgpy.agent.datagrams import Datagrams
@@ -27,8 +26,9 @@ from wgpy.agent.dns.names import Names
 from wgpy.agent.dns.zone import Zone
 from wgpy.agent.follow import Follower
 from wgpy.agent.gateways import Gateways
-from wgpy.agent.host_link import HostLink, concerns_us, look_around
+from wgpy.agent.host_link import HostLink, concerns_us, literal_address, look_around
 from wgpy.agent.host_part import HostPart
+from wgpy.agent.ingress import Ingress
 from wgpy.agent.listen_port import come_up, follow_network
 from wgpy.agent.neighbours import Neighbours
 from wgpy.agent.paths import Paths
@@ -36,7 +36,15 @@ from wgpy.agent.plan import make_plan, rotated_keys, tunnelled_ranges, wanted_se
 from wgpy.agent.port_mapping import RouterPort
 from wgpy.agent.preview import preview_change
 from wgpy.agent.relays import Relays
-from wgpy.agent.report import CoordinatorReport, Heard, PeerFacts, PeerReport, Report, describe_peer
+from wgpy.agent.report import (
+    CoordinatorReport,
+    Heard,
+    PeerFacts,
+    PeerReport,
+    Report,
+    describe_peer,
+    with_relay_names,
+)
 from wgpy.agent.rotation import Rotation
 from wgpy.agent.state_file import State, save_state
 from wgpy.agent.timestamps import is_due, lead
@@ -122,6 +130,7 @@ class Agent:
         self._who = Credentials(state.network.id, state.node, state.keys.machine_key)
         self._client = CoordinatorClient(state.coordinator_urls, Trust(state.identity_hash, state.pinned))
         self._follower = Follower(self._client, self._who, self)
+        self._ingress = Ingress(device.name, self, self._client, self._who, self._host)
         self._rotation = Rotation(self._client, self._who, device, self)
         self._coordinator = CoordinatorReport("connecting", state.urls[0], "", int(time.time()))
         self._reporter = TunnelReporter()
@@ -169,6 +178,7 @@ class Agent:
                 nursery.start_soon(self._gateways.run)
                 nursery.start_soon(self._host.watch_firewall)
                 nursery.start_soon(self._rotation.run)
+                nursery.start_soon(self._ingress.run)
                 await self.stopped.wait()
                 nursery.cancel_scope.cancel()
         finally:
@@ -262,6 +272,7 @@ class Agent:
             tunnelled_ranges(self._clipped),
         )
         self._relays.set_relays(netmap.network.relays)
+        self._ingress.sync(netmap, self._clipped)
         self._host.bring_about(state, netmap, self._device, self._link.index())
         if self._host.has_news(state.choices, netmap.self_node):
             self._follower.report_now()
@@ -280,10 +291,11 @@ class Agent:
         zone = Zone.of(
             network.suffix, clipped.grant.ranges, nodes, records=names.records, domains=domains, never=hosts
         )
+        self._ingress.zone = zone
         self._names.sync(zone, own, is_on=state.choices.dns)
 
     def _look_around(self) -> None:
-        literals = [_literal(url) for url in self._client.urls]
+        literals = [literal_address(url) for url in self._client.urls]
         known = [address for address in (*literals, self._client.remote_address) if address is not None]
         self._around = look_around(self._device.name, list(dict.fromkeys(known)), self._neighbours.describe)
         self._look_for_own_endpoints()
@@ -418,17 +430,21 @@ class Agent:
         self._paths.set_own(endpoints)
         since, port = None if held is None else held.since, self._device.listen_port
         tunnels = None
-        if self.report_wait() <= 0:
+        if self._reporter.wait(boottime()) <= 0:
             tunnels = self._reporter.make_report(tunnels_of(self._peer_reports(), time.time()), boottime())
         where = (self._sequence, port, endpoints)
         receipts = self.outside.receipts()
-        return CheckinRequest(since, self.state.boot, *where, tunnels, brief, receipts=receipts)
+        clients = self._ingress.sightings()
+        return CheckinRequest(since, self.state.boot, *where, tunnels, brief, clients, receipts=receipts)
 
     def handle_unproven(self, endpoints: tuple[Endpoint, ...]) -> None:
         self._unproven = describe_unproven(self.state.endpoints, endpoints)
 
     def report_wait(self) -> float:
-        return self._reporter.wait(boottime())
+        return min(self._reporter.wait(boottime()), self._ingress.report_wait())
+
+    def ingress_changed(self, *, report: bool) -> None:
+        self._follower.stir() if report else self._apply_map()
 
     def handle_report_terms(self, terms: ReportTerms | None) -> None:
         if self._reporter.handle_terms(terms, boottime()):
@@ -541,7 +557,7 @@ class Agent:
             listen_port=device.listen_port,
             coordinator=self._coordinator,
             revision=None if state.held is None else state.held.revision,
-            peers=tuple(sorted(map(self._named, self._peer_reports()), key=lambda peer: peer.name)),
+            peers=with_relay_names(self._peer_reports(), self._relays.shown),
             relays=self._relays.reports(),
             problems=tuple(problems),
             names=answered,
@@ -558,16 +574,6 @@ class Agent:
             describe_peer(self._peer_facts(granted, statuses, now), is_up, wall_clock)
             for granted in self._clipped.peers.values()
         ]
-
-    def _named(self, peer: PeerReport) -> PeerReport:
-        """With relays by their names."""
-        shown = self._relays.shown
-        return dataclasses.replace(
-            peer,
-            reason=shown(peer.reason),
-            endpoint=None if peer.endpoint is None else shown(peer.endpoint),
-            tried=tuple(dataclasses.replace(tried, endpoint=shown(tried.endpoint)) for tried in peer.tried),
-        )
 
     def _peer_facts(
         self, granted: PeerGrant, statuses: Mapping[PublicKey, PeerStatus], now: float
@@ -589,10 +595,3 @@ class Agent:
             unanswered=0.0 if heard is None else heard.unanswered,
             refused=[str(refusal) for refusal in granted.refused],
         )
-
-
-def _literal(url: str) -> IPAddress | None:
-    try:
-        return ipaddress.ip_address(urlsplit(url).hostname or "")
-    except ValueError:
-        return None

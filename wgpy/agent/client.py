@@ -28,6 +28,7 @@ from wgpy.mesh.frames import (
     decode_frame,
     read_frame,
 )
+from wgpy.mesh.ingress import Group, KeyHandover
 from wgpy.mesh.keyless import CommitAnswer, CommitRequest, OpenRequest, Waiting
 from wgpy.mesh.record import Record
 from wgpy.mesh.relay_ticket import Ticket
@@ -342,6 +343,14 @@ class CoordinatorClient:
     async def put_offer(self, who: Credentials, offer: Offer) -> None:
         """Say what we would forward."""
         await self._authorized(who, "PUT", "/v1/node/offer", offer.to_json(), lambda value: None)
+
+    async def ingress_group(self, who: Credentials) -> Group:
+        """What we have to know as a gateway of external clients."""
+        return await self._authorized(who, "GET", "/v1/node/ingress", None, Group.from_json)
+
+    async def hand_over_key(self, who: Credentials, handover: KeyHandover) -> None:
+        """Give the group's key to its gateways, sealed."""
+        await self._authorized(who, "PUT", "/v1/node/ingress/key", handover.to_json(), lambda value: None)
 
     async def rename(self, who: Credentials, name: str) -> str:
         """Ask for another name → what it became."""

@@ -51,11 +51,13 @@ class GatewayPlan:
 
     forwards: tuple[tuple[Forward, tuple[str, ...]], ...] = ()
     problems: tuple[tuple[Prefix, str], ...] = ()
+    clients: tuple[Prefix, ...] = ()
+    """Where the external clients are that come in here (client_filter.py)."""
 
     @property
     def ranges(self) -> tuple[Prefix, ...]:
         """What its record names."""
-        return tuple(forward.range for forward, _ in self.forwards)
+        return (*(forward.range for forward, _ in self.forwards), *self.clients)
 
 
 def plan_gateway(
@@ -98,11 +100,14 @@ def gateway_setting(
     guests: frozenset[GuestRule] = frozenset()
     if tag is not None:
         guests = frozenset(guard.opening(interface, outs, tag) for guard in facts.guards)
-    sysctls = _sysctls({forward.range.version for forward, _ in plan.forwards}, [interface, *outs], facts)
+    sysctls = forwarding_sysctls(
+        {forward.range.version for forward, _ in plan.forwards}, [interface, *outs], facts
+    )
     return HostSetting(sysctls, {table.name: table}, guests=guests)
 
 
-def _sysctls(versions: set[int], interfaces: Iterable[str], facts: HostFacts) -> dict[str, str]:
+def forwarding_sysctls(versions: set[int], interfaces: Iterable[str], facts: HostFacts) -> dict[str, str]:
+    """What makes the host forward between these interfaces."""
     found = {}
     for name in interfaces:
         if 4 in versions:
@@ -126,6 +131,7 @@ def _table(plan: GatewayPlan, network: Sequence[Prefix], facts: HostFacts, inter
     snat: list[str] = []
     out = f'oifname "{interface}"'
     into = f'iifname "{interface}"'
+    inner = f'iifname {{ "{interface}", "{interface[:12]}-in" }}'  # external clients, too
     for version, family, kind in ((4, "ip", "ipv4_addr"), (6, "ip6", "ipv6_addr")):
         mine = [forward for forward in forwards if forward.range.version == version]
         sets += [
@@ -145,7 +151,7 @@ def _table(plan: GatewayPlan, network: Sequence[Prefix], facts: HostFacts, inter
             forward_rules.append(f"{into} {from_mesh} {asked} != @own{version} accept")
             snat.append(f'oifname != "{interface}" {from_mesh} {asked} != @own{version} masquerade')
         forward_rules.append(f"{out} {family} saddr @open{version} {family} daddr @mesh{version} accept")
-        dnat.append(f"{into} dnat {family} prefix to {family} daddr map @real{version}")
+        dnat.append(f"{inner} dnat {family} prefix to {family} daddr map @real{version}")
         snat.append(f"{out} snat {family} prefix to {family} saddr map @virtual{version}")
         snat.append(f'oifname != "{interface}" {from_mesh} {asked} @masked{version} masquerade')
     established = "ct state established,related accept"

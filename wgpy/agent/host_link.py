@@ -7,9 +7,11 @@ import ipaddress
 import logging
 from collections.abc import Callable, Sequence, Set
 from typing import Final
+from urllib.parse import urlsplit
 
 from wgpy.addresses import Endpoint, IPAddress, Prefix, host_prefix
 from wgpy.agent import plan
+from wgpy.agent.client_filter import clients_interface
 from wgpy.agent.plan import PeerSetting, Setting
 from wgpy.clock import boottime
 from wgpy.device import Device
@@ -200,8 +202,9 @@ def look_around(
     """What the host has of its own: the prefixes of its other interfaces, what other tunnels are routed, and
     where its coordinator is. `describe_tunnel` says whose a tunnel is, by its interface.
     """
+    ours = ("lo", own_interface, clients_interface(own_interface))
     with Netlink() as netlink:
-        links = {link.index: link for link in netlink.links() if link.name not in ("lo", own_interface)}
+        links = {link.index: link for link in netlink.links() if link.name not in ours}
         connected = [
             (address.address.network, links[address.index].name)
             for address in netlink.addresses()
@@ -218,3 +221,11 @@ def look_around(
 
 def _is_special(prefix: Prefix) -> bool:
     return prefix.is_link_local or prefix.is_multicast or prefix.is_loopback
+
+
+def literal_address(url: str) -> IPAddress | None:
+    """The address in a URL whose host is none but that."""
+    try:
+        return ipaddress.ip_address(urlsplit(url).hostname or "")
+    except ValueError:
+        return None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import trio
@@ -13,6 +14,7 @@ import trio
 from wgpy.addresses import IPAddress, Prefix
 from wgpy.agent import marked
 from wgpy.agent.choices import LocalChoices
+from wgpy.agent.client_filter import ClientPart, client_setting, clients_interface
 from wgpy.agent.exit_node import OwnLink, exit_setting
 from wgpy.agent.gateway import GatewayPlan, HostFacts, gateway_setting, plan_gateway
 from wgpy.agent.state_file import State
@@ -24,6 +26,7 @@ from wgpy.host.neighbours import ForwardGuard, forward_guards
 from wgpy.host.setting import NOTHING, HostSetting
 from wgpy.mesh.consent import is_inside
 from wgpy.mesh.forward import MAX_REASON, Forward, Offer, is_default
+from wgpy.mesh.ingress import read_mark
 from wgpy.mesh.netmap import AnyNode, Map, Node
 from wgpy.netlink import RT_TABLE_MAIN, Netlink, NetlinkError
 from wgpy.netlink.nft_news import NftNews
@@ -43,6 +46,8 @@ class HostPart:
     def __init__(self, name: str, interface: str) -> None:
         self.footprint = Footprint(name)
         self.plan = GatewayPlan()
+        self.clients: ClientPart | None = None
+        """What external clients take, where this node is a gateway of theirs."""
         self._name = name
         self._interface = interface
         self._guards: tuple[ForwardGuard, ...] = ()
@@ -65,11 +70,21 @@ class HostPart:
         interface's.
         """
         given = self_node.forwards if isinstance(self_node, Node) else ()
-        facts = look_at_ways(given, self._interface, choices.mark if choices.exit_node else 0)
-        self.plan = plan_gateway(given, choices.advertise, facts, self._interface)
-        self._guards = facts.guards if self.plan.forwards else ()
+        mark = read_mark(self_node.extra) if isinstance(self_node, Node) else None
+        pools = () if mark is None else mark.ranges
+        places = [forward for forward in given if forward.range not in pools]
+        facts = look_at_ways(
+            places, self._interface, choices.mark if choices.exit_node else 0, for_clients=bool(pools)
+        )
+        self.plan = self._with_clients(
+            plan_gateway(places, choices.advertise, facts, self._interface),
+            [forward.range for forward in given if forward.range in pools],
+        )
+        self._guards = facts.guards if self.plan.ranges else ()
         tag = f"wgpy {self._name}" if choices.opens_firewall else None
         setting = gateway_setting(self.plan, ranges, facts, self._interface, tag)
+        if self.clients is not None and self.plan.clients:
+            setting = setting.joined(client_setting(self.clients, self.plan, facts, self._interface, tag))
         if choices.exit_node:
             link = OwnLink(self._interface, index, tuple(addresses))
             setting = setting.joined(
@@ -83,6 +98,16 @@ class HostPart:
             )
         self._notes = self._take_notes(choices)
         return _clipped(setting, choices)
+
+    def _with_clients(self, plan: GatewayPlan, pools: Sequence[Prefix]) -> GatewayPlan:
+        """With the ranges of external clients, if they can come in."""
+        if not pools:
+            return plan
+        reason = "it has not got the group's key yet" if self.clients is None else self.clients.problem
+        if reason:
+            problems = (*plan.problems, *((pool, reason) for pool in pools))
+            return replace(plan, problems=problems)
+        return replace(plan, clients=tuple(pools))
 
     def bring_about(self, state: State, netmap: Map, device: Device, index: int) -> None:
         """As `wanted`, and do it; what nothing came of is told. Our own packets are marked before anything
@@ -188,15 +213,18 @@ def _clipped(setting: HostSetting, choices: LocalChoices) -> HostSetting:
     )
 
 
-def look_at_ways(given: Iterable[Forward], own: str, mark: int) -> HostFacts:
-    """How this host reaches what it is to forward to. `mark`: as our own packets have it."""
+def look_at_ways(given: Iterable[Forward], own: str, mark: int, *, for_clients: bool = False) -> HostFacts:
+    """How this host reaches what it is to forward to. `mark`: as our own packets have it; `for_clients`: it
+    is to forward between tunnels, too.
+    """
     targets = [forward.target for forward in given]
     with Netlink() as netlink:
         links = {link.index: link.name for link in netlink.links()}
         reached = [
             (address.address.network, links[address.index])
             for address in netlink.addresses()
-            if links.get(address.index) not in (own, "lo", None) and not address.address.network.is_link_local
+            if links.get(address.index) not in (own, clients_interface(own), "lo", None)
+            and not address.address.network.is_link_local
         ]
         ways = {}
         for target in targets:
@@ -204,7 +232,7 @@ def look_at_ways(given: Iterable[Forward], own: str, mark: int) -> HostFacts:
             way = _way(netlink, links, target, mark)
             ways[target] = tuple(dict.fromkeys((*(() if way is None else (way,)), *inside)))
         connected = tuple(dict.fromkeys(prefix for prefix, _ in reached))
-    guards = tuple(forward_guards(list_nft("chains"))) if targets and has_nft() else ()
+    guards = tuple(forward_guards(list_nft("chains"))) if (targets or for_clients) and has_nft() else ()
     return HostFacts(
         ways=ways,
         links=frozenset(links.values()),

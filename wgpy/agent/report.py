@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Final, Self
 
 from wgpy.mesh.encoding import JsonObject
@@ -246,3 +246,17 @@ def summary(peers: Mapping[str, PeerReport] | Sequence[PeerReport]) -> str:
     listed = list(peers.values()) if isinstance(peers, Mapping) else list(peers)
     count = len(listed)
     return f"{count} peer{'' if count == 1 else 's'}, {sum(peer.is_reachable for peer in listed)} reachable"
+
+
+def with_relay_names(peers: Iterable[PeerReport], shown: Callable[[str], str]) -> tuple[PeerReport, ...]:
+    """By name; `shown` puts relays' names in the place of their ids."""
+    named = (
+        replace(
+            peer,
+            reason=shown(peer.reason),
+            endpoint=None if peer.endpoint is None else shown(peer.endpoint),
+            tried=tuple(replace(tried, endpoint=shown(tried.endpoint)) for tried in peer.tried),
+        )
+        for peer in peers
+    )
+    return tuple(sorted(named, key=lambda peer: peer.name))

@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from wgpy.addresses import Endpoint, Prefix
 from wgpy.agent.choices import LocalChoices
+from wgpy.agent.ingress_state import IngressState
 from wgpy.agent.places import check_network_name, make_private_directory, state_directory
 from wgpy.errors import ConfigError, HostError, StateError
 from wgpy.keys import KEY_SIZE, PrivateKey
@@ -62,7 +63,7 @@ class State:
     `name` is the file's, `token_id` that of the token that it came from. `interface`, `listen_port` (0: never
     bound), `endpoints` and `choices` are this host's own, the port only with `port_chosen`; `boot` counts
     starts; `timestamp` is above every TAI64N sent; `seen` is where peers were last, by node id; `tickets` let
-    us use relays.
+    us use relays; `ingress` is our part as a gateway of external clients.
     """
 
     name: str
@@ -88,6 +89,7 @@ class State:
     held: HeldMap | None = field(default=None, repr=False)
     seen: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict, repr=False, hash=False)
     tickets: tuple[Ticket, ...] = field(default=(), repr=False)
+    ingress: IngressState | None = field(default=None, repr=False)
 
     @property
     def coordinator_urls(self) -> tuple[str, ...]:
@@ -121,6 +123,8 @@ class State:
             "seen": {node: [str(each) for each in endpoints] for node, endpoints in self.seen.items()},
             **RelayTickets(self.tickets).to_json(),
         }
+        if self.ingress is not None:
+            value["ingress"] = self.ingress.to_json()
         if self.held is not None:
             held = self.held
             value["held"] = {"epoch": held.epoch, "revision": held.revision, "map": held.map.to_json()}
@@ -160,6 +164,7 @@ class State:
             timestamp=None if fields.is_null("timestamp") else fields.octets("timestamp", TIMESTAMP_SIZE),
             held=held,
             seen=_read_seen(fields),
+            ingress=None if fields.is_null("ingress") else IngressState.from_json(fields.raw("ingress")),
             tickets=() if fields.is_null("tickets") else RelayTickets.from_json(value).tickets,
         )
 

@@ -40,7 +40,7 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--advertise",
-        metavar="RANGE[,RANGE…]|any|exit|none",
+        metavar="RANGE[,RANGE…]|any|exit|ingress|none",
         help="What this host forwards for others, once an admin approves.",
     ),
     click.option("--exit-node", metavar="NODE|none", help="The node by which all else leaves."),

@@ -14,6 +14,7 @@ from typing import Final
 from wgpy.addresses import IPAddress, Prefix, host_prefix
 from wgpy.mesh.forward import is_default
 from wgpy.mesh.gateways import exit_nodes
+from wgpy.mesh.ingress import read_mark
 from wgpy.mesh.netmap import Map, Node, UnreadableNode
 from wgpy.mesh.record import Record
 
@@ -195,7 +196,7 @@ def clip(  # noqa: PLR0917 (a map, and all that is known here beside it)
             peer = _clip_peer(node, granted, choices.accepted, around, taken)
             mine = [range_ for range_, gateway in gateways.items() if gateway == node_id]
             mine = [*exits.get(node_id, ()), *(range_ for range_ in mine if range_ not in forwarded)]
-            peers[node_id] = _with_ranges(peer, mine, granted, choices, around)
+            peers[node_id] = _with_clients(_with_ranges(peer, mine, granted, choices, around), mine, granted)
     for node_id in verified.keys() - peers.keys():
         del verified[node_id]
     return ClippedMap(granted, peers, skipped)
@@ -237,7 +238,33 @@ def _forwarded_here(netmap: Map) -> frozenset[Prefix]:
     mine = netmap.self_node
     if not isinstance(mine, Node):
         return frozenset()
-    return frozenset(forward.range for forward in mine.forwards if forward.range in mine.record.ranges)
+    mark = read_mark(mine.extra)
+    clients = () if mark is None else mark.ranges
+    return frozenset(
+        forward.range
+        for forward in mine.forwards
+        if forward.range in mine.record.ranges and (forward.elected or forward.range not in clients)
+    )
+
+
+def _clients_of(node: Node) -> frozenset[Prefix]:
+    """The ranges of external clients that come in by it."""
+    mark = read_mark(node.extra)
+    return frozenset(() if mark is None else mark.ranges)
+
+
+def _with_clients(peer: PeerGrant, ranges: Iterable[Prefix], granted: Grant) -> PeerGrant:
+    """The peer with the ranges of external clients for which it is the gateway: inside the network's own, so
+    that they are taken as those are. Nodes' addresses in them are longer prefixes and stay theirs.
+    """
+    pools = [range_ for range_ in ranges if range_ in _clients_of(peer.node)]
+    taken = tuple(pool for pool in pools if granted.covers(pool) and pool not in granted.ranges)
+    refused = tuple(
+        Refusal(pool, f"of external clients at {peer.node.name} is no part of the network's ranges")
+        for pool in pools
+        if pool not in taken
+    )
+    return PeerGrant(peer.node, (*peer.allowed_ips, *taken), (*peer.refused, *refused))
 
 
 def _with_ranges(
@@ -249,7 +276,10 @@ def _with_ranges(
 ) -> PeerGrant:
     """The peer with what it is the gateway of, as far as this node lets it."""
     allowed, refused = list(peer.allowed_ips), list(peer.refused)
+    clients = _clients_of(peer.node)
     for prefix in ranges:
+        if prefix in clients:
+            continue
         if is_default(prefix):
             if choices.exit_node in (peer.node.id, peer.node.name):
                 allowed.append(prefix)

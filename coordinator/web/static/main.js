@@ -18,6 +18,9 @@ import { auditPage } from "./audit.js";
 import { peoplePage } from "./people.js";
 import { accountPage } from "./account.js";
 import { setupPage, signInPage } from "./signin.js";
+import { clientLinkPage } from "./client_link.js";
+
+const FOR_EVERYONE = ["/sign-in", "/setup", "/client"];
 
 const main = document.getElementById("main");
 
@@ -37,6 +40,7 @@ function behindSession(view) {
 
 route("/sign-in", signInPage);
 route("/setup", setupPage);
+route("/client", clientLinkPage);
 route("/", behindSession(networks));
 tab("", "Nodes", behindSession(nodesPage));
 tab("/mesh", "Mesh", behindSession(meshPage));
@@ -51,7 +55,7 @@ route("/settings", behindSession(accountPage));
 const LINKS = [["/", "Networks"], ["/people", "People"], ["/audit", "Audit"], ["/settings", "Settings"]];
 
 async function bar(path) {
-  const me = path === "/sign-in" || path === "/setup" ? null : await who().catch(() => null);
+  const me = FOR_EVERYONE.includes(path) ? null : await who().catch(() => null);
   const active = /^\/(networks|join)\//.test(path) ? "/" : path;
   const shown = LINKS.filter(([href]) => me?.is_admin || href === "/" || href === "/settings");
   replace(document.getElementById("bar"), h("div", { class: "bar" },
@@ -75,7 +79,7 @@ onShown(async (path, element) => {
 
 onSignedOut(() => {
   const here = location.pathname;
-  if (here !== "/sign-in" && here !== "/setup") go(here === "/" ? "/sign-in" : `/sign-in?next=${encodeURIComponent(here)}`, { replace: true });
+  if (!FOR_EVERYONE.includes(here)) go(here === "/" ? "/sign-in" : `/sign-in?next=${encodeURIComponent(here)}`, { replace: true });
 });
 
 addEventListener("unhandledrejection", (event) => {

@@ -45,16 +45,23 @@ _IPV6_FREEBIND: Final = 78
 
 class Responder:
     """`upstreams` gives the servers that know the rest of the world, at each question anew; None: this host
-    asks them by itself, and we refuse.
+    asks them by itself, and we refuse. `serves_all`: whoever asks gets any name, as a gateway's clients do.
     """
 
-    def __init__(self, interface: str, upstreams: Callable[[], Sequence[Endpoint]] | None) -> None:
+    def __init__(
+        self,
+        interface: str,
+        upstreams: Callable[[], Sequence[Endpoint]] | None,
+        *,
+        serves_all: bool = False,
+    ) -> None:
         self.zone = Zone(("invalid",))
         """What is answered; put another one here at any time."""
         self.others: Callable[[Query], Sequence[Endpoint] | None] = lambda _: None
         """The responder of another network on this host that knows the name, if one does."""
         self._interface = interface
         self._upstreams = upstreams
+        self._serves_all = serves_all
         self._pending: dict[tuple[bytes, bool], _Pending] = {}
         self._sockets: list[trio.socket.SocketType] = []
         self._listeners: list[trio.SocketListener] = []
@@ -115,7 +122,7 @@ class Responder:
             sender = cast("tuple[Any, ...]", address)
             # From our own address nobody else can send: a peer's packet with it is dropped by the tunnel.
             is_local = any(sender[0] == str(server) for server in self.servers)
-            is_ours = is_local or _arrived_on(ancillary) != _index_of(self._interface)
+            is_ours = is_local or self._serves_all or _arrived_on(ancillary) != _index_of(self._interface)
             reply = self._answer_at_once(query, query.size, is_ours=is_ours)
             if reply is not None:
                 await self._send(socket, reply, sender)
@@ -155,7 +162,7 @@ class Responder:
 
     async def _converse(self, stream: trio.SocketStream, limit: trio.CapacityLimiter) -> None:
         # A connection does not say which interface it came in by, but who talks to himself is this host.
-        is_ours = stream.socket.getpeername()[0] == stream.socket.getsockname()[0]
+        is_ours = self._serves_all or stream.socket.getpeername()[0] == stream.socket.getsockname()[0]
         async with limit:
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, InvalidQuery):
                 while True:
