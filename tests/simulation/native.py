@@ -11,8 +11,10 @@ from types import ModuleType
 from typing import Any
 
 from tests.simulation.world import Host, World
-from wgpy.engine.native import NativeDeviceEngine, Settings, _endpoint, _from_origin
-from wgpy.protocol.actions import Event, Origin
+from wgpy.addresses import Endpoint
+from wgpy.engine.native import NativeDeviceEngine, Settings, _endpoint, _from_origin, _origin
+from wgpy.engine.portable import Ends
+from wgpy.protocol.actions import Origin, PeerId
 
 EXTENSION = Path(__file__).parents[2] / "target/simulation/debug/lib_engine.so"
 
@@ -53,16 +55,16 @@ class NativeHost(Host):
     world: NativeWorld
 
     def make_engine(self) -> None:
-        self.engine = SimulatedNativeEngine(self)  # type: ignore[assignment]
+        self.engine = SimulatedNativeEngine(self, self.world.extension)  # type: ignore[assignment]
 
 
 class SimulatedNativeEngine(NativeDeviceEngine):
-    """Given packets and datagrams like `PortableEngine`; what it sends leaves when its events are drained."""
+    """Given packets and datagrams like `PortableEngine`, and what it sends leaves at once, too."""
 
-    def __init__(self, host: NativeHost) -> None:
-        self._host = host
-        self._extension = host.world.extension
-        self._engine = self._extension.Engine(
+    def __init__(self, ends: Ends, extension: Any) -> None:
+        self._ends = ends
+        self._extension = extension
+        self._engine = extension.Engine(
             tso=False,
             uso=False,
             gso=False,
@@ -71,19 +73,40 @@ class SimulatedNativeEngine(NativeDeviceEngine):
             socket_buffer=Settings().socket_buffer,
         )
 
-    def receive_datagram(self, data: bytes, origin: Origin, tos: int) -> None:
+    def receive_datagram(self, data: bytes, origin: Origin, tos: int = 0) -> None:
         self._extension.datagram_arrives(self._engine, data, _from_origin(origin), tos)
+        self._give_out()
 
     def receive_packet(self, packet: bytes) -> None:
         self._extension.host_sends(self._engine, packet)
+        self._give_out()
 
     def unbind(self) -> None:
         """The world keeps the ends."""
 
-    def drain_events(self) -> list[Event]:
-        events = super().drain_events()
+    def send_handshake(self, peer: PeerId, data: bytes) -> bool:
+        left = super().send_handshake(peer, data)
+        self._give_out()
+        return left
+
+    def send_datagram(self, data: bytes, to: Endpoint, source: Origin | None = None) -> None:
+        super().send_datagram(data, to, source)
+        self._give_out()
+
+    def begin_session(self, peer: PeerId, **arguments: Any) -> None:
+        super().begin_session(peer, **arguments)
+        self._give_out()
+
+    def send_keepalive(self, peer: PeerId) -> None:
+        super().send_keepalive(peer)
+        self._give_out()
+
+    def send_control(self, peer: PeerId, path: Origin | None, data: bytes) -> None:
+        super().send_control(peer, path, data)
+        self._give_out()
+
+    def _give_out(self) -> None:
         for packet in self._extension.host_got(self._engine):
-            self._host.write_tun(packet)
-        for data, to, tos in self._extension.departed(self._engine):
-            self._host.send_udp(data, _endpoint(to), None, tos)
-        return events
+            self._ends.write_tun(packet)
+        for data, to, source, tos in self._extension.departed(self._engine):
+            self._ends.send_udp(data, _endpoint(to), None if source is None else _origin(source), tos)

@@ -43,8 +43,8 @@ def initiation_of(world: World, host: Host) -> Datagram:
     return world.sent(INITIATION, by=host)[0]
 
 
-def test_a_copy_is_answered_with_the_same_response_where_it_came_from() -> None:
-    world = World(seed=1, delay=0.01)
+def test_a_copy_is_answered_with_the_same_response_where_it_came_from(make_world: type[World]) -> None:
+    world = make_world(seed=1, delay=0.01)
     alice, bob, _, control = controlled_pair(world)
     world.link.passes = lambda datagram: datagram.kind != RESPONSE
     alice.send(bob, b"ping")
@@ -58,8 +58,8 @@ def test_a_copy_is_answered_with_the_same_response_where_it_came_from() -> None:
     assert control.heard == [], "a copy proves nothing of who sent it"
 
 
-def test_copies_are_answered_a_few_times_and_for_five_seconds() -> None:
-    world = World(seed=1, delay=0.01)
+def test_copies_are_answered_a_few_times_and_for_five_seconds(make_world: type[World]) -> None:
+    world = make_world(seed=1, delay=0.01)
     alice, bob, _, _ = controlled_pair(world)
     world.link.passes = lambda datagram: datagram.kind != RESPONSE
     alice.send(bob, b"ping")
@@ -70,8 +70,8 @@ def test_copies_are_answered_a_few_times_and_for_five_seconds() -> None:
     assert len(world.sent(RESPONSE, by=bob)) == 1 + MAX_REPEATS
 
 
-def test_nothing_is_answered_again_once_the_session_stands() -> None:
-    world = World(seed=1, delay=0.01)
+def test_nothing_is_answered_again_once_the_session_stands(make_world: type[World]) -> None:
+    world = make_world(seed=1, delay=0.01)
     alice, bob, _, _ = controlled_pair(world)
     alice.send(bob, b"ping")
     world.run_for(0.1)
@@ -81,8 +81,8 @@ def test_nothing_is_answered_again_once_the_session_stands() -> None:
     assert bob.received
 
 
-def test_copies_of_an_initiation_that_ours_goes_before_are_ignored_as_it_was() -> None:
-    world = World(seed=1, delay=0.2)
+def test_copies_of_an_initiation_that_ours_goes_before_are_ignored_as_it_was(make_world: type[World]) -> None:
+    world = make_world(seed=1, delay=0.2)
     alice, bob, _, _ = controlled_pair(world)
     alice.send(bob, b"ping")
     bob.send(alice, b"ping")
@@ -97,8 +97,8 @@ def test_copies_of_an_initiation_that_ours_goes_before_are_ignored_as_it_was() -
     assert len(world.sent(INITIATION)) == 2
 
 
-def test_endpoints_stay_and_news_is_told_while_someone_controls_the_paths() -> None:
-    world = World(seed=1, delay=0.01)
+def test_endpoints_stay_and_news_is_told_while_someone_controls_the_paths(make_world: type[World]) -> None:
+    world = make_world(seed=1, delay=0.01)
     alice, bob, control, _ = controlled_pair(world)
     alice.send(bob, b"ping")
     world.run_for(0.1)

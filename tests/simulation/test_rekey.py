@@ -190,8 +190,8 @@ def test_what_is_staged_survives_the_wipe(world: World, pair: Pair, session: flo
     assert bob.received[-1] == packet
 
 
-def test_traffic_into_a_line_that_was_cut_goes_on_asking_for_a_handshake() -> None:
-    world = World(seed=3, delay=0.01)
+def test_traffic_into_a_line_that_was_cut_goes_on_asking_for_a_handshake(make_world: type[World]) -> None:
+    world = make_world(seed=3, delay=0.01)
     alice, bob = world.add_pair()
     alice.send(bob)
     world.run_for(1.0)
@@ -206,8 +206,8 @@ def test_traffic_into_a_line_that_was_cut_goes_on_asking_for_a_handshake() -> No
     assert max(following - one for one, following in itertools.pairwise(sent)) < 21
 
 
-def test_rekey_that_the_gate_holds_goes_when_it_opens() -> None:
-    world = World(seed=4, delay=0.01)
+def test_rekey_that_the_gate_holds_goes_when_it_opens(make_world: type[World]) -> None:
+    world = make_world(seed=4, delay=0.01)
     alice, bob = world.add_pair()
     alice.send(bob)
     world.run_for(1.0)

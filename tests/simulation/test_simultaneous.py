@@ -46,8 +46,10 @@ def first_replies(world: World, alice: Host, bob: Host, within: float) -> float:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("delay", DELAYS)
-def test_two_agents_that_begin_at_once_have_a_reply_within_3_round_trips(delay: float, seed: int) -> None:
-    world = World(seed=seed, delay=delay)
+def test_two_agents_that_begin_at_once_have_a_reply_within_3_round_trips(
+    delay: float, seed: int, make_world: type[World]
+) -> None:
+    world = make_world(seed=seed, delay=delay)
     alice, bob = begin_at_once(world, agents=True)
     assert first_replies(world, alice, bob, within=5.0) < 3 * 2 * delay
     assert len(world.sent(INITIATION)) == 2
@@ -57,17 +59,17 @@ def test_two_agents_that_begin_at_once_have_a_reply_within_3_round_trips(delay: 
 @pytest.mark.parametrize("apart", [0.0, 0.3, 0.6, 0.9, 1.0, 1.5])
 @pytest.mark.parametrize("delay", DELAYS)
 def test_two_agents_that_begin_within_one_way_of_each_other_have_a_reply_within_3_round_trips(
-    delay: float, apart: float
+    delay: float, apart: float, make_world: type[World]
 ) -> None:
-    world = World(seed=3, delay=delay)
+    world = make_world(seed=3, delay=delay)
     begin = world.now
     alice, bob = begin_at_once(world, agents=True, apart=apart * delay)
     first_replies(world, alice, bob, within=5.0)
     assert world.now - begin - apart * delay < 3 * 2 * delay
 
 
-def test_of_two_agents_the_larger_static_key_responds() -> None:
-    world = World(seed=1, delay=0.05)
+def test_of_two_agents_the_larger_static_key_responds(make_world: type[World]) -> None:
+    world = make_world(seed=1, delay=0.05)
     alice, bob = begin_at_once(world, agents=True)
     world.run_for(1.0)
     assert [datagram.sender for datagram in world.sent(RESPONSE)] == [
@@ -75,9 +77,9 @@ def test_of_two_agents_the_larger_static_key_responds() -> None:
     ]
 
 
-def test_own_initiation_of_an_agent_takes_precedence_for_one_second_only() -> None:
+def test_own_initiation_of_an_agent_takes_precedence_for_one_second_only(make_world: type[World]) -> None:
     for age, responders in ((0.99, 1), (1.0, 2)):
-        world = World(seed=1, delay=0.0)
+        world = make_world(seed=1, delay=0.0)
         alice, bob = world.add_pair()
         smaller, larger = sorted((alice, bob), key=lambda host: bytes(host.public_key))
         smaller.interface.set_agent(smaller.peer(larger), True, world.now)
@@ -94,10 +96,12 @@ def test_own_initiation_of_an_agent_takes_precedence_for_one_second_only() -> No
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("delay", [*DELAYS, 0.3])
-def test_simultaneous_initiations_converge_by_the_kernels_rule(delay: float, seed: int) -> None:
+def test_simultaneous_initiations_converge_by_the_kernels_rule(
+    delay: float, seed: int, make_world: type[World]
+) -> None:
     # Both respond, both refuse the other's response, and the retries settle it. A retry that the gate of the
     # response just sent would refuse is put off to its opening, so no chain dies.
-    world = World(seed=seed, delay=delay)
+    world = make_world(seed=seed, delay=delay)
     alice, bob = begin_at_once(world, agents=False)
     took = first_replies(world, alice, bob, within=30.0)
     assert took <= 3 * (REKEY_TIMEOUT + JITTER) + 8 * delay
@@ -105,8 +109,8 @@ def test_simultaneous_initiations_converge_by_the_kernels_rule(delay: float, see
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_agent_and_plain_device_that_begin_at_once_converge(seed: int) -> None:
-    world = World(seed=seed, delay=0.05)
+def test_agent_and_plain_device_that_begin_at_once_converge(seed: int, make_world: type[World]) -> None:
+    world = make_world(seed=seed, delay=0.05)
     alice, bob = begin_at_once(world, agents=False)
     alice.interface.set_agent(alice.peer(bob), True, world.now)
     first_replies(world, alice, bob, within=30.0)
@@ -114,9 +118,9 @@ def test_agent_and_plain_device_that_begin_at_once_converge(seed: int) -> None:
 
 @pytest.mark.parametrize("delay", [0.05, 0.4, 0.8])
 def test_of_two_retries_that_would_cross_the_smaller_keys_goes_when_the_gate_opens_and_serves_both(
-    delay: float,
+    delay: float, make_world: type[World]
 ) -> None:
-    world = World(seed=5, delay=delay)
+    world = make_world(seed=5, delay=delay)
     alice, bob = begin_at_once(world, agents=False)
     smaller, larger = sorted((alice, bob), key=lambda host: bytes(host.public_key))
     world.run_until(lambda: len(world.sent(RESPONSE)) == 2, within=1.0)
@@ -128,8 +132,10 @@ def test_of_two_retries_that_would_cross_the_smaller_keys_goes_when_the_gate_ope
     assert world.sent(RESPONSE)[-1].sender is larger
 
 
-def test_when_the_smaller_keys_retry_is_lost_the_larger_keys_comes_a_second_later() -> None:
-    world = World(seed=5, delay=0.05)
+def test_when_the_smaller_keys_retry_is_lost_the_larger_keys_comes_a_second_later(
+    make_world: type[World],
+) -> None:
+    world = make_world(seed=5, delay=0.05)
     alice, bob = begin_at_once(world, agents=False)
     smaller, larger = sorted((alice, bob), key=lambda host: bytes(host.public_key))
     world.run_until(lambda: len(world.sent(RESPONSE)) == 2, within=1.0)
@@ -162,8 +168,8 @@ def test_rekey_begun_by_both_ends_at_once_loses_only_what_was_under_way(
     assert min(len(alice.received), len(bob.received)) >= 98
 
 
-def test_agent_whose_own_initiations_go_astray_answers_those_that_arrive() -> None:
-    world = World(seed=5, delay=0.05)
+def test_agent_whose_own_initiations_go_astray_answers_those_that_arrive(make_world: type[World]) -> None:
+    world = make_world(seed=5, delay=0.05)
     alice, bob = world.add_pair()
     smaller, larger = sorted((alice, bob), key=lambda host: host.public_key)
     for host, other in ((smaller, larger), (larger, smaller)):

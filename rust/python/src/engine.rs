@@ -22,12 +22,12 @@ use crate::simulation::MemoryHost as HostEngine;
 use crate::{errors, nanoseconds};
 
 /// Address, port, scope id.
-type EndpointTuple<'a> = (&'a [u8], u16, u32);
+pub type EndpointTuple<'a> = (&'a [u8], u16, u32);
 /// The same, then our address and the interface.
 pub type OriginTuple<'a> = (&'a [u8], u16, u32, Option<&'a [u8]>, u32);
 type PrefixTuple<'py> = (Bound<'py, PyBytes>, u32);
 
-fn endpoint((octets, port, scope): EndpointTuple<'_>) -> PyResult<SocketAddr> {
+pub fn endpoint((octets, port, scope): EndpointTuple<'_>) -> PyResult<SocketAddr> {
     Ok(match address(octets)? {
         IpAddr::V4(address) => (address, port).into(),
         IpAddr::V6(address) => SocketAddrV6::new(address, port, 0, scope).into(),

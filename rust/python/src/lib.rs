@@ -46,7 +46,9 @@ mod _engine {
     use crate::session::Session;
     #[cfg(feature = "simulation")]
     #[pymodule_export]
-    use crate::simulation::{datagram_arrives, departed, host_got, host_sends, set_now};
+    use crate::simulation::{
+        datagram_arrives, departed, handshake_depth, host_got, host_sends, refuse, set_now, skip_counters,
+    };
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::timer::{boottime_ns, timerfd_create, timerfd_settime};

@@ -2,6 +2,7 @@
 //! Only in a build with the feature `simulation`, where `HostEngine` is this one: no thread, no descriptor of
 //! the network.
 
+use std::collections::HashSet;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,15 +14,26 @@ use pyo3::types::PyBytes;
 use wgpy_dataplane::engine::{Clock, Engine as DataEngine, Origin, Outbox, Received, Signal, Tun, Udp};
 use wgpy_dataplane::host::{Limits, Offload};
 
-use crate::engine::{Engine, OriginTuple, PyEndpoint, endpoint_tuple, parse_origin};
+use crate::engine::{
+    EndpointTuple, Engine, OriginTuple, PyEndpoint, PyOrigin, endpoint, endpoint_tuple, origin_tuple,
+    parse_origin,
+};
 
 /// Nanoseconds, of all engines: there is one world at a time.
 static NOW: AtomicU64 = AtomicU64::new(1);
 
 #[derive(Default)]
 struct Ends {
-    sent: Vec<(Vec<u8>, SocketAddr, u8)>,
+    sent: Vec<Sent>,
     written: Vec<Vec<u8>>,
+    unreachable: HashSet<SocketAddr>,
+}
+
+struct Sent {
+    datagram: Vec<u8>,
+    to: SocketAddr,
+    source: Option<Origin>,
+    tos: u8,
 }
 
 #[derive(Clone, Default)]
@@ -40,8 +52,18 @@ impl Clock for End {
 }
 
 impl Udp for End {
-    fn send(&self, run: &[u8], segment: usize, to: SocketAddr, _: Option<&Origin>, tos: u8) -> usize {
-        self.lock().sent.extend(run.chunks(segment).map(|each| (each.to_vec(), to, tos)));
+    fn send(&self, run: &[u8], segment: usize, to: SocketAddr, source: Option<&Origin>, tos: u8) -> usize {
+        let mut ends = self.lock();
+        if ends.unreachable.contains(&to) {
+            return 0;
+        }
+        let datagrams = run.chunks(segment);
+        ends.sent.extend(datagrams.map(|each| Sent {
+            datagram: each.to_vec(),
+            to,
+            source: source.copied(),
+            tos,
+        }));
         run.len()
     }
 }
@@ -132,13 +154,36 @@ pub fn host_sends(engine: &Engine, packet: &[u8]) {
     engine.host_sent(&engine.read(), packet, std::slice::from_ref(&(0..packet.len())), &mut Outbox::new());
 }
 
-type PySent<'py> = (Bound<'py, PyBytes>, PyEndpoint<'py>, u8);
+type PySent<'py> = (Bound<'py, PyBytes>, PyEndpoint<'py>, Option<PyOrigin<'py>>, u8);
 
-/// Datagrams sent since the last call.
+/// Datagrams sent since the last call: each with where to, the source it was to be sent from, and its TOS.
 #[pyfunction]
 pub fn departed<'py>(py: Python<'py>, engine: &Engine) -> Vec<PySent<'py>> {
     let sent = std::mem::take(&mut engine.host.end.lock().sent);
-    sent.into_iter().map(|(data, to, tos)| (PyBytes::new(py, &data), endpoint_tuple(py, to), tos)).collect()
+    let tuple = |Sent { datagram, to, source, tos }: Sent| {
+        let source = source.map(|source| origin_tuple(py, &source));
+        (PyBytes::new(py, &datagram), endpoint_tuple(py, to), source, tos)
+    };
+    sent.into_iter().map(tuple).collect()
+}
+
+/// From now on nothing can be sent there.
+#[pyfunction]
+pub fn refuse(engine: &Engine, to: EndpointTuple<'_>) -> PyResult<()> {
+    engine.host.end.lock().unreachable.insert(endpoint(to)?);
+    Ok(())
+}
+
+/// Go on from that counter with a session's packets.
+#[pyfunction]
+pub fn skip_counters(engine: &Engine, local_index: u32, counter: u64) {
+    engine.host.engine().skip_counters(local_index, counter);
+}
+
+/// How many handshake messages wait.
+#[pyfunction]
+pub fn handshake_depth(engine: &Engine) -> usize {
+    engine.host.engine().events.handshake_depth()
 }
 
 /// Packets given to the host since the last call.
