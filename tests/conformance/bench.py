@@ -1,8 +1,8 @@
 """An engine on the bench: datagrams and packets are put in, what comes out is looked at, through the seam
 alone.
 
-`MemoryBench` has the pure engine between two lists and a clock that is set by hand. `HostBench`
-(host_bench.py) has an engine with sockets and a TUN.
+`MemoryBench` has an engine between two lists and a clock that is set by hand: the portable one, or the native
+one (native_bench.py). `HostBench` (host_bench.py) has an engine with sockets and a TUN.
 """
 
 from __future__ import annotations
@@ -125,16 +125,18 @@ class Bench(abc.ABC):
 
 
 class MemoryBench(Bench):
-    """The pure engine. Time stands still but for `advance`."""
+    """The portable engine between two lists. Time stands still but for `advance` and `now`."""
 
     def __init__(self) -> None:
         self.rng = random.Random(20)
-        self.now = 1000.0
-        self.engine = self.portable = PortableEngine(self, lambda: self.now, self.rng)
         self._sent: list[Sent] = []
         self._written: list[bytes] = []
-        self.unreachable: set[Endpoint] = set()
-        """Endpoints to which sending fails."""
+        self._refused: set[Endpoint] = set()
+        self.now = 1000.0
+        self._make_engine()
+
+    def _make_engine(self) -> None:
+        self.engine = self.portable = PortableEngine(self, lambda: self.now, self.rng)
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
@@ -145,10 +147,49 @@ class MemoryBench(Bench):
     def origin(self, number: int = 0) -> Origin:
         return Origin(self.sender(number), IPv4Address("192.0.2.1"), 2)
 
+    # what of each engine is its own
+
+    def receive(self, datagram: bytes, origin: Origin, tos: int = 0) -> None:
+        """A datagram comes through the socket."""
+        self.portable.receive_datagram(datagram, origin, tos)
+
+    def give(self, *packets: bytes) -> None:
+        """Packets come from the host."""
+        self.portable.receive_packets(packets)
+
+    def drain(self) -> list[actions.Event]:
+        """What the engine gives out at once."""
+        return self.portable.drain_events()
+
+    def drops(self) -> int:
+        return self.portable.drops.total()
+
+    def expect(self, datagrams: DatagramFilter) -> None:
+        self.portable.expect(datagrams)
+
+    def set_mtu(self, mtu: int) -> None:
+        self.portable.mtu = mtu
+
+    def listen(self, port: int) -> None:
+        self.portable.listen_port = port
+
+    def refuse(self, to: Endpoint) -> None:
+        """From now on sending there fails."""
+        self._refused.add(to)
+
+    def skip_counters(self, far: FarEnd, counter: int) -> None:
+        """The engine's next packet of this session has that counter."""
+        self.portable._sessions[far.engine_index].skip_counters(counter)
+
+    @property
+    def handshake_depth(self) -> int:
+        """How many handshake messages wait."""
+        return self.portable.events.handshake_depth
+
     # the engine's ends
 
     def send_udp(self, data: bytes, to: Endpoint, source: Origin | None, tos: int) -> bool:
-        if to in self.unreachable:
+        if to in self._refused:
             return False
         self._sent.append(Sent(data, to, source, tos))
         return True
@@ -160,14 +201,14 @@ class MemoryBench(Bench):
 
     async def arrives(self, *datagrams: bytes, sender: int = 0, tos: int = 0) -> None:
         for datagram in datagrams:
-            self.portable.receive_datagram(datagram, self.origin(sender), tos)
+            self.receive(datagram, self.origin(sender), tos)
 
     async def departed(self) -> list[Sent]:
         sent, self._sent = self._sent, []
         return sent
 
     async def host_sends(self, *packets: bytes) -> None:
-        self.portable.receive_packets(packets)
+        self.give(*packets)
 
     async def host_got(self) -> list[bytes]:
         written, self._written = self._written, []
@@ -175,15 +216,9 @@ class MemoryBench(Bench):
 
     async def events(self) -> list[actions.Event]:
         events: list[actions.Event] = []
-        while more := self.portable.drain_events():
+        while more := self.drain():
             events += more
         return events
-
-    def expect(self, datagrams: DatagramFilter) -> None:
-        self.portable.expect(datagrams)
-
-    def drops(self) -> int:
-        return self.portable.drops.total()
 
 
 def sent_to(sent: Sequence[Sent], far: FarEnd) -> list[bytes]:

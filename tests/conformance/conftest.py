@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from tests.conformance.bench import Bench, MemoryBench
+from tests.simulation.conftest import needs_native
 
 
 @pytest.fixture(
@@ -43,7 +44,11 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
             host.stop()
 
 
-@pytest.fixture
-def memory() -> MemoryBench:
+@pytest.fixture(params=["portable", pytest.param("native", marks=needs_native)])
+def memory(request: pytest.FixtureRequest) -> MemoryBench:
     """For what needs a clock that the test sets, or to see what a socket does not show."""
-    return MemoryBench()
+    if request.param == "portable":
+        return MemoryBench()
+    from tests.conformance.native_bench import NativeMemoryBench  # noqa: PLC0415  (Linux only)
+
+    return NativeMemoryBench()

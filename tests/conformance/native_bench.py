@@ -1,13 +1,21 @@
-"""The native engine on a real TUN and real sockets. Its threads deal with packets when they please, so the
-bench waits for them where it promises that something was dealt with.
+"""The native engine on a bench: between lists, or on a real TUN and real sockets. There its threads deal with
+packets when they please, so the bench waits for them where it promises that something was dealt with.
 """
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
+from tests.conformance.bench import MemoryBench
+from tests.conformance.far_end import FarEnd
 from tests.conformance.host_bench import MTU, HostBench
-from wgpy.engine.native import NativeDeviceEngine
+from tests.simulation.native import PORT, SimulatedNativeEngine, load
+from wgpy.addresses import Endpoint
+from wgpy.engine import DatagramFilter
+from wgpy.engine.native import NativeDeviceEngine, _from_endpoint
 from wgpy.protocol import actions
-from wgpy.protocol.actions import OtherDatagram
+from wgpy.protocol.actions import Origin, OtherDatagram
 
 _BARRIER_PREFIX = b"\x01\x01\x00\x00\x21\x12\xa4\x42conformance!"
 
@@ -33,3 +41,55 @@ class NativeHostBench(HostBench):
             for each in events
             if not (isinstance(each, OtherDatagram) and each.data.startswith(_BARRIER_PREFIX))
         ]
+
+
+class NativeMemoryBench(MemoryBench):
+    """Used like `MemoryBench`. Indices and cookies are drawn of the system's randomness."""
+
+    def _make_engine(self) -> None:
+        self.engine = self.native = SimulatedNativeEngine(self, self._extension)
+
+    @property
+    def now(self) -> float:
+        return self._now
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self._now = now
+        self._extension.set_now(round(now * 1e9))
+
+    @functools.cached_property
+    def _extension(self) -> Any:
+        return load()
+
+    def receive(self, datagram: bytes, origin: Origin, tos: int = 0) -> None:
+        self.native.receive_datagram(datagram, origin, tos)
+
+    def give(self, *packets: bytes) -> None:
+        for packet in packets:
+            self.native.receive_packet(packet)
+
+    def drain(self) -> list[actions.Event]:
+        return self.native.drain_events()
+
+    def drops(self) -> int:
+        return self.native.drops.total()
+
+    def expect(self, datagrams: DatagramFilter) -> None:
+        self.native.expect(datagrams)
+
+    def set_mtu(self, mtu: int) -> None:
+        self.native.set_mtu(mtu)
+
+    def listen(self, port: int) -> None:
+        assert port == PORT, "its ends have a port of their own"
+
+    def refuse(self, to: Endpoint) -> None:
+        self._extension.refuse(self.native._engine, _from_endpoint(to))
+
+    def skip_counters(self, far: FarEnd, counter: int) -> None:
+        self._extension.skip_counters(self.native._engine, far.engine_index, counter)
+
+    @property
+    def handshake_depth(self) -> int:
+        return int(self._extension.handshake_depth(self.native._engine))

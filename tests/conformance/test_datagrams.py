@@ -30,7 +30,7 @@ async def test_other_datagrams_go_up_only_when_expected(bench: Bench) -> None:
 
 
 async def test_our_own_transport_data_is_not_sent_into_the_tunnel_again(memory: MemoryBench) -> None:
-    memory.portable.listen_port = 51820
+    memory.listen(51820)
     peer = memory.peer("0.0.0.0/0", "::/0")
     far = memory.session(peer)
     await memory.departed()

@@ -70,14 +70,14 @@ def test_facts_hold_the_first_instant_and_are_cleared_by_the_other_direction(mem
         return facts.data_sent_first, facts.data_received_first, facts.data_received_last
 
     memory.now = 1001.0
-    memory.portable.receive_packet(OUT)
+    memory.give(OUT)
     memory.now = 1002.0
-    memory.portable.receive_packet(OUT)
+    memory.give(OUT)
     assert data() == (1001.0, None, None)
     memory.now = 1003.0
-    memory.portable.receive_datagram(far.seal(IN), memory.origin())
+    memory.receive(far.seal(IN), memory.origin())
     memory.now = 1004.0
-    memory.portable.receive_datagram(far.seal(IN), memory.origin())
+    memory.receive(far.seal(IN), memory.origin())
     assert data() == (None, 1003.0, 1004.0)
     memory.engine.send_keepalive(peer)
     assert data() == (None, None, None)

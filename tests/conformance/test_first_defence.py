@@ -45,6 +45,15 @@ async def test_a_message_that_is_not_for_us_is_dropped_silently(bench: Bench, sp
     assert bench.drops() == before + 1
 
 
+async def test_a_mac2_means_nothing_while_there_is_no_load(bench: Bench) -> None:
+    bench.identify()
+    message = bench.add_macs(initiation())
+    wrong = message[:-16] + bytes(range(16))
+    await bench.arrives(message, wrong)
+    assert [event.data for event in await bench.handshakes()] == [message, wrong]
+    assert await bench.departed() == []
+
+
 async def test_without_an_identity_nothing_passes(bench: Bench) -> None:
     message = bench.add_macs(initiation())
     await bench.arrives(message)
@@ -114,14 +123,14 @@ async def test_under_load_a_cookie_is_asked_for_and_its_bucket_is_small(memory: 
     assert generator.consume_reply(reply.data, memory.now)
 
     proven = memory.add_macs(initiation(), generator)
-    depth = memory.portable.events.handshake_depth
+    depth = memory.handshake_depth
     await memory.arrives(*[proven] * 6)
-    assert memory.portable.events.handshake_depth == depth + 5, "five at once, then twenty a second"
+    assert memory.handshake_depth == depth + 5, "five at once, then twenty a second"
     assert await memory.departed() == []
     await memory.arrives(proven, sender=1)
     assert len(await memory.departed()) == 1, "a cookie is worth nothing from another address"
     other_port = Origin(Endpoint(memory.sender(0).address, 4), memory.origin(0).local, 2)
-    memory.portable.receive_datagram(proven, other_port)
+    memory.receive(proven, other_port)
     assert len(await memory.departed()) == 1, "nor from another port"
 
 
@@ -180,9 +189,9 @@ async def test_the_handshake_queue_is_bounded_and_other_events_pass_it_by(memory
     # Cookie replies are not subject to the load, so they fill the queue.
     reply = struct.pack("<II", 3, index) + bytes(56)
     await memory.arrives(*[reply] * (UNDER_LOAD_QUEUE + 10))
-    assert memory.portable.events.handshake_depth == UNDER_LOAD_QUEUE
+    assert memory.handshake_depth == UNDER_LOAD_QUEUE
     await memory.host_sends(OUT)
-    first = memory.portable.drain_events()
+    first = memory.drain()
     assert PeerWork(peer, Work.NEED_KEY) in first
     assert 0 < sum(isinstance(event, HandshakeMessage) for event in first) < 100, (
         "the rest still tells the load"

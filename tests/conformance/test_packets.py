@@ -35,7 +35,7 @@ async def test_packets_are_padded_to_16_but_never_past_the_mtu(
 async def test_padding_of_packets_longer_than_the_mtu_counts_from_its_last_multiple(
     memory: MemoryBench, mtu: int, length: int, padded: int
 ) -> None:
-    memory.portable.mtu = mtu
+    memory.set_mtu(mtu)
     far = memory.session(memory.peer("10.0.0.2/32"))
     await memory.departed()
     packet = ip_packet("10.0.0.1", "10.0.0.2", bytes(length - 28))
@@ -152,7 +152,7 @@ async def test_what_could_not_be_sent_is_not_counted_as_sent_data(memory: Memory
     peer = memory.peer("10.0.0.2/32")
     memory.session(peer)
     before = bytes_of(memory, peer)
-    memory.unreachable.add(memory.sender())
+    memory.refuse(memory.sender())
     await memory.host_sends(OUT)
     assert not memory.engine.send_handshake(peer, bytes(148))
     assert bytes_of(memory, peer) == before

@@ -15,6 +15,10 @@ from wgpy.addresses import Endpoint
 from wgpy.engine.native import NativeDeviceEngine, Settings, _endpoint, _from_origin, _origin
 from wgpy.engine.portable import Ends
 from wgpy.protocol.actions import Origin, PeerId
+from wgpy.protocol.constants import DEFAULT_MTU
+
+PORT = 51820
+"""What the engine's ends in memory listen at."""
 
 EXTENSION = Path(__file__).parents[2] / "target/simulation/debug/lib_engine.so"
 
@@ -55,7 +59,12 @@ class NativeHost(Host):
     world: NativeWorld
 
     def make_engine(self) -> None:
-        self.engine = SimulatedNativeEngine(self, self.world.extension)  # type: ignore[assignment]
+        self.native = SimulatedNativeEngine(self, self.world.extension)
+        self.engine = self.native  # type: ignore[assignment]
+
+    @property
+    def index_count(self) -> int:
+        return self.native.index_count
 
 
 class SimulatedNativeEngine(NativeDeviceEngine):
@@ -72,6 +81,7 @@ class SimulatedNativeEngine(NativeDeviceEngine):
             staged_octets=Settings().staged_octets,
             socket_buffer=Settings().socket_buffer,
         )
+        self.set_mtu(DEFAULT_MTU)
 
     def receive_datagram(self, data: bytes, origin: Origin, tos: int = 0) -> None:
         self._extension.datagram_arrives(self._engine, data, _from_origin(origin), tos)
@@ -83,6 +93,11 @@ class SimulatedNativeEngine(NativeDeviceEngine):
 
     def unbind(self) -> None:
         """The world keeps the ends."""
+
+    @property
+    def index_count(self) -> int:
+        """Of handshakes and keypairs."""
+        return int(self._extension.index_count(self._engine))
 
     def send_handshake(self, peer: PeerId, data: bytes) -> bool:
         left = super().send_handshake(peer, data)

@@ -31,8 +31,8 @@ def test_same_seed_gives_the_same_schedule_to_the_octet() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_deadline_is_ever_announced_in_the_past(seed: int) -> None:
-    world = World(seed=seed, delay=0.05)
+def test_no_deadline_is_ever_announced_in_the_past(seed: int, make_world: type[World]) -> None:
+    world = make_world(seed=seed, delay=0.05)
     world.link.loss = 0.2
     alice, bob = world.add_pair()
     for _ in range(400):

@@ -6,7 +6,8 @@ from types import ModuleType
 
 import pytest
 
-from tests.simulation.native import EXTENSION, NativeWorld
+from tests.simulation.conftest import needs_native
+from tests.simulation.native import NativeWorld
 from tests.simulation.weather import Weather
 from tests.simulation.world import World
 from wgpy.protocol import keypairs, timers
@@ -15,10 +16,6 @@ TEN_MINUTES = 1 / 6
 DAY = 24
 SEEDS_A_TEST = 500
 DAYS_A_TEST = 10
-
-needs_native = pytest.mark.skipif(not EXTENSION.exists(), reason="not built: .ci/prepare test")
-WORLDS = [pytest.param(World, id="portable"), pytest.param(NativeWorld, id="native", marks=needs_native)]
-each_engine = pytest.mark.parametrize("make_world", WORLDS)
 
 
 def run(seed: int, hours: float, make_world: type[World]) -> Weather:
@@ -30,19 +27,16 @@ def run(seed: int, hours: float, make_world: type[World]) -> Weather:
     return weather
 
 
-@each_engine
 @pytest.mark.parametrize("seed", range(25))
 def test_ten_minutes_of_random_weather_keep_the_protocols_bounds(seed: int, make_world: type[World]) -> None:
     assert run(seed, TEN_MINUTES, make_world).arrivals
 
 
-@each_engine
 def test_the_same_seed_is_the_same_schedule(make_world: type[World]) -> None:
     schedules = [run(seed, 1, make_world).schedule for seed in (7, 7, 8)]
     assert schedules[0] == schedules[1] != schedules[2]
 
 
-@each_engine
 def test_a_day_of_random_weather_keeps_the_protocols_bounds(make_world: type[World]) -> None:
     weather = run(2026, DAY, make_world)
     assert weather.reboots
@@ -51,7 +45,6 @@ def test_a_day_of_random_weather_keeps_the_protocols_bounds(make_world: type[Wor
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@each_engine
 @pytest.mark.parametrize("first", range(0, 100, DAYS_A_TEST))
 def test_a_hundred_days_of_random_weather_keep_the_protocols_bounds(
     first: int, make_world: type[World]
@@ -62,7 +55,6 @@ def test_a_hundred_days_of_random_weather_keep_the_protocols_bounds(
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@each_engine
 @pytest.mark.parametrize("first", range(0, 10_000, SEEDS_A_TEST))
 def test_ten_thousand_seeds_of_ten_minutes_keep_the_protocols_bounds(
     first: int, make_world: type[World]

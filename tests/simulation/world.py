@@ -220,6 +220,11 @@ class Host:
         world = self.world
         self.engine = PortableEngine(self, lambda: world.now, random.Random(f"{world.rng.random()} engine"))
 
+    @property
+    def index_count(self) -> int:
+        """Of handshakes and keypairs, in the engine."""
+        return len(self.engine._indices)
+
     # --- configuration ---
 
     @property

@@ -47,7 +47,8 @@ mod _engine {
     #[cfg(feature = "simulation")]
     #[pymodule_export]
     use crate::simulation::{
-        datagram_arrives, departed, handshake_depth, host_got, host_sends, refuse, set_now, skip_counters,
+        datagram_arrives, departed, handshake_depth, host_got, host_sends, index_count, refuse, set_now,
+        skip_counters,
     };
     #[cfg(target_os = "linux")]
     #[pymodule_export]

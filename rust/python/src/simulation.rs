@@ -192,3 +192,9 @@ pub fn host_got<'py>(py: Python<'py>, engine: &Engine) -> Vec<Bound<'py, PyBytes
     let written = std::mem::take(&mut engine.host.end.lock().written);
     written.iter().map(|packet| PyBytes::new(py, packet)).collect()
 }
+
+/// Indices of handshakes and keypairs that are held.
+#[pyfunction]
+pub fn index_count(engine: &Engine) -> usize {
+    engine.host.engine().read().indices.len()
+}
