@@ -13,8 +13,8 @@ import trio.testing
 
 from tests.own_network import own_network
 from wgpy.addresses import Endpoint
-from wgpy.netlink import Route
-from wgpy.netlink.monitor import Overrun, RouteChanged
+from wgpy.netlink import Link, Route, Rule
+from wgpy.netlink.monitor import LinkChanged, Overrun, RouteChanged, RuleChanged
 from wgpy.protocol.actions import PeerId, PeerSnapshot
 from wgpy.route_watch import forget_sources, watch_routes
 
@@ -26,6 +26,7 @@ class Engine:
     """Three peers: at 192.0.2.1, at 2001:db8::1, and nowhere yet."""
 
     forgotten: list[PeerId | None] = field(default_factory=list)
+    forgotten_at: list[int] = field(default_factory=list)
 
     def snapshot(self) -> list[PeerSnapshot]:
         places = ("192.0.2.1", "2001:db8::1", None)
@@ -36,6 +37,9 @@ class Engine:
 
     def forget_source(self, peer: PeerId | None) -> None:
         self.forgotten.append(peer)
+
+    def forget_sources_at(self, interface_index: int) -> None:
+        self.forgotten_at.append(interface_index)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +72,21 @@ def test_after_lost_changes_all_are_forgotten() -> None:
     assert engine.forgotten == [None]
 
 
+def test_sources_at_a_link_that_goes_down_are_forgotten() -> None:
+    engine = Engine()
+    links = [Link(index, f"eth{index}", index > 4, 1500, "veth") for index in (3, 4, 5)]
+    forget_sources(engine, [LinkChanged(link, False) for link in links], OWN)  # type: ignore[arg-type]
+    assert sorted(engine.forgotten_at) == [3, 4]
+    assert engine.forgotten == []
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_after_a_change_of_rules_all_are_forgotten(gone: bool) -> None:
+    engine = Engine()
+    forget_sources(engine, [RuleChanged(Rule(4, 99), gone)], OWN)  # type: ignore[arg-type]
+    assert engine.forgotten == [None]
+
+
 @pytest.fixture
 def network() -> Iterator[None]:
     with own_network():
@@ -80,8 +99,13 @@ async def test_the_kernels_changes_arrive(network: None) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_routes, engine, "wg0")
         await trio.testing.wait_all_tasks_blocked()
-        subprocess.run(["ip", "route", "add", "192.0.2.0/24", "dev", "lo"], check=True)  # noqa: ASYNC221
-        with trio.fail_after(5):
-            while engine.forgotten != [0]:  # noqa: ASYNC110
-                await trio.sleep(0.01)
+        for words, is_told in (
+            ("route add 192.0.2.0/24 dev lo", lambda: engine.forgotten == [0]),
+            ("rule add to 192.0.2.1 table 99", lambda: engine.forgotten == [0, None]),
+            ("link set lo down", lambda: engine.forgotten_at == [1]),
+        ):
+            subprocess.run(["ip", *words.split()], check=True)  # noqa: ASYNC221
+            with trio.fail_after(10):
+                while not is_told():  # noqa: ASYNC110
+                    await trio.sleep(0.01)
         nursery.cancel_scope.cancel()

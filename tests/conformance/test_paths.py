@@ -80,9 +80,11 @@ async def test_the_source_is_sticky_until_forgotten_or_the_endpoint_is_set(memor
     for forget in (
         lambda: memory.engine.forget_source(peer),
         lambda: memory.engine.forget_source(None),
+        lambda: memory.engine.forget_sources_at(memory.origin().interface_index),
         lambda: memory.engine.set_endpoint(peer, memory.sender()),
     ):
         await memory.arrives(far.seal(b""))
+        memory.engine.forget_sources_at(memory.origin().interface_index + 1)
         assert await source() == memory.origin()
         forget()
         assert await source() is None

@@ -339,6 +339,32 @@ def test_the_source_is_chosen_anew_when_another_interface_takes_the_route(
     wait_until(lambda: one.ping(two, timeout=1) and two.endpoint == one.outer("v4"), "the old one again")
 
 
+def test_the_source_is_chosen_anew_when_its_interface_goes_down_or_a_rule_leads_elsewhere(
+    lab: Lab, ours: Implementation
+) -> None:
+    tunnel = Tunnel(Internet(lab), "failover", ours, ours)
+    one, two = tunnel.initiator, tunnel.responder
+    one.host.ip(f"link add eth1 type veth peer name eth1 netns {two.host.pid}")
+    one.host.ip("address add 203.0.113.1/24 dev eth1", "link set eth1 up")
+    two.host.ip("address add 203.0.113.2/24 dev eth1", "link set eth1 up")
+    second = f"203.0.113.1:{PORT}"
+
+    def sends_from(endpoint: str) -> bool:
+        return one.ping(two, timeout=1) and two.endpoint == endpoint
+
+    one.host.ip(f"route add {two.host.ipv4}/32 via 203.0.113.2 dev eth1")
+    wait_until(lambda: sends_from(second), "the second uplink is used")
+    # The kernel takes the route away without a word, and would still send from the address. Silence would be
+    # noticed after 15 s.
+    one.host.ip("link set eth1 down")
+    wait_until(lambda: sends_from(one.outer("v4")), "the first uplink is used", timeout=8)
+    one.host.ip("link set eth1 up", "route add default via 203.0.113.2 dev eth1 table 99")
+    time.sleep(2.5)  # no change of routes is still to be dealt with when the rule comes
+    assert sends_from(one.outer("v4"))
+    one.host.ip(f"rule add to {two.host.ipv4} table 99")
+    wait_until(lambda: sends_from(second), "the rule is followed", timeout=8)
+
+
 def leave(host: Host, way: int) -> None:
     if way == 0:
         os.kill(device_processes(host)["wg0"], signal.SIGTERM)

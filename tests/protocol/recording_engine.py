@@ -60,6 +60,9 @@ class RecordingEngine:
     def forget_source(self, peer: PeerId | None) -> None:
         self.calls.append(("forget_source", peer))
 
+    def forget_sources_at(self, interface_index: int) -> None:
+        self.calls.append(("forget_sources_at", interface_index))
+
     def set_roaming(self, peer: PeerId, follow: bool) -> None:
         self.calls.append(("set_roaming", peer, follow))
 

@@ -204,6 +204,9 @@ class NativeDeviceEngine:
     def forget_source(self, peer: PeerId | None) -> None:
         self._engine.forget_source(peer)
 
+    def forget_sources_at(self, interface_index: int) -> None:
+        self._engine.forget_sources_at(interface_index)
+
     def set_roaming(self, peer: PeerId, follow: bool) -> None:
         self._engine.set_roaming(peer, follow)
 

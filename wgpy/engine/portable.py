@@ -165,6 +165,11 @@ class PortableEngine:
         elif peer in self._peers:
             self._peers[peer].forget_source()
 
+    def forget_sources_at(self, interface_index: int) -> None:
+        for it in self._peers.values():
+            if it.source is not None and it.source.interface_index == interface_index:
+                it.forget_source()
+
     def set_roaming(self, peer: PeerId, follow: bool) -> None:
         if (it := self._peers.get(peer)) is not None:
             it.follow = follow

@@ -201,6 +201,9 @@ class Engine(Protocol):
     def forget_source(self, peer: PeerId | None) -> None:
         """Forget the sticky source of one peer, or of all (None)."""
 
+    def forget_sources_at(self, interface_index: int) -> None:
+        """Forget the sticky sources of all peers that were last heard at this interface of the host."""
+
     def set_roaming(self, peer: PeerId, follow: bool) -> None:
         """Follow authenticated packets with the endpoint (the kernel's rule, the default), or only report
         them.

@@ -244,6 +244,10 @@ impl Engine {
         py.detach(|| self.host.engine().forget_source(peer));
     }
 
+    fn forget_sources_at(&self, py: Python<'_>, interface_index: u32) {
+        py.detach(|| self.host.engine().forget_sources_at(interface_index));
+    }
+
     fn set_roaming(&self, py: Python<'_>, peer: PeerId, follow: bool) {
         py.detach(|| self.host.engine().set_roaming(peer, follow));
     }

@@ -236,6 +236,13 @@ impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
         self.change_peer(id, |peer| peer.source = None);
     }
 
+    /// Forget the sticky sources of all peers that were last heard at this interface of the host.
+    pub fn forget_sources_at(&self, interface_index: u32) {
+        for peer in self.write().peers.values_mut() {
+            peer.source = peer.source.filter(|source| source.interface_index != interface_index);
+        }
+    }
+
     /// Whether the endpoint follows authenticated packets, or they are only reported.
     pub fn set_roaming(&self, id: PeerId, follow: bool) {
         self.change_peer(id, |peer| peer.stays = !follow);
