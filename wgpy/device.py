@@ -153,8 +153,10 @@ class Device:
             for operation in operations:
                 configuration.apply(operation, boottime())
         finally:
-            configuration.finish(boottime())
-            self.changed()
+            try:
+                configuration.finish(boottime())
+            finally:
+                self.changed()
 
     def changed(self) -> None:
         """The interface was changed from outside: its next deadline may be another."""

@@ -180,6 +180,39 @@ def test_replacing_allowed_ips_leaves_those_alone_that_stay(
     assert set(touched) == {PREFIXES[0], PREFIXES[2]}
 
 
+def test_more_peers_than_an_interface_may_have_are_refused_and_those_before_stay(
+    device: MemoryDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wgpy.protocol.interface.MAX_PEERS", 2)
+    with pytest.raises(UapiError, match="at most 2 peers") as caught:
+        device.apply(SelectPeer(A), SelectPeer(B), SelectPeer(C), AddAllowedIp(PREFIXES[0]))
+    assert caught.value.errno == errno.EINVAL
+    assert list(device.interface.peers) == [A, B]
+    device.apply(SelectPeer(A), RemovePeer(), SelectPeer(C))
+    assert list(device.interface.peers) == [B, C]
+
+
+def test_an_allowed_ip_taken_away_while_replacing_may_be_named_again(device: MemoryDevice) -> None:
+    device.apply(SelectPeer(A), AddAllowedIp(PREFIXES[0]))
+    device.apply(SelectPeer(A), ReplaceAllowedIps(), RemoveAllowedIp(PREFIXES[0]), AddAllowedIp(PREFIXES[0]))
+    assert device.allowed_ips(A) == {PREFIXES[0]}
+
+
+def test_an_allowed_ip_that_another_request_moved_while_we_replace_is_ours_when_we_name_it(
+    device: MemoryDevice,
+) -> None:
+    device.apply(SelectPeer(A), AddAllowedIp(PREFIXES[0]))
+    ours, theirs = Configuration(device), Configuration(device)
+    ours.apply(SelectPeer(A), 0.0)
+    ours.apply(ReplaceAllowedIps(), 0.0)
+    theirs.apply(SelectPeer(B), 0.0)
+    theirs.apply(AddAllowedIp(PREFIXES[0]), 0.0)
+    theirs.finish(0.0)
+    ours.apply(AddAllowedIp(PREFIXES[0]), 0.0)
+    ours.finish(0.0)
+    assert (device.allowed_ips(A), device.allowed_ips(B)) == ({PREFIXES[0]}, set())
+
+
 def test_replacing_by_nothing_removes_all(device: MemoryDevice) -> None:
     device.apply(SelectPeer(A), AddAllowedIp(PREFIXES[0]))
     device.apply(SelectPeer(A), ReplaceAllowedIps())
@@ -224,7 +257,8 @@ def test_a_peer_that_another_request_removed_swallows_the_rest(device: MemoryDev
 
 
 operations = st.one_of(
-    st.builds(SelectPeer, st.sampled_from([*KEYS, OURS.public_key()])),
+    # One of them most of the time, so that what follows is often about what was there.
+    st.builds(SelectPeer, st.sampled_from([A, A, A, *KEYS, OURS.public_key()])),
     st.just(SetPrivateKey(OURS)),
     st.just(ReplacePeers()),
     st.just(UpdateOnly()),

@@ -90,6 +90,11 @@ mac2.
 
 RATE_BURST: Final = 5
 
+# --- configuration ---
+
+MAX_PEERS: Final = 1 << 20
+"""Peers of one interface. The kernel's; wireguard-go has 2^16."""
+
 # --- packets ---
 
 MESSAGE_PADDING: Final = 16

@@ -27,6 +27,7 @@ from wgpy.addresses import Endpoint, Prefix
 from wgpy.errors import InvalidMessage
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 from wgpy.protocol.actions import Engine, Event, HandshakeMessage, PeerId, PeerWork
+from wgpy.protocol.constants import MAX_PEERS
 from wgpy.protocol.cookie import cookie_key, mac1_key
 from wgpy.protocol.crypto import RandomSource
 from wgpy.protocol.messages import MessageType, message_type_untrusted, parse_initiation_untrusted
@@ -179,11 +180,16 @@ class Interface:
         return True
 
     def add_peer(self, public_key: PublicKey, now: float) -> Peer | None:
-        """The peer with this key, made if need be; None, silently, when the key is our own."""
+        """The peer with this key, made if need be; None, silently, when the key is our own.
+
+        Raises ValueError when there are MAX_PEERS others.
+        """
         if public_key == self.public_key:
             return None
         peer = self._peers.get(public_key)
         if peer is None:
+            if len(self._peers) >= MAX_PEERS:
+                raise ValueError(f"an interface has at most {MAX_PEERS} peers")
             peer = Peer(self._local, public_key)
             self._peers[public_key] = self._by_id[peer.id] = peer
             self._refresh(peer, now)

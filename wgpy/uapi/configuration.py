@@ -95,7 +95,7 @@ class Configuration:
                     raise UapiError(errno.EADDRINUSE, f"fwmark {mark}: {error.strerror}") from error
 
     def finish(self, now: float) -> None:
-        """End the section that is open."""
+        """End the section that is open. Raises UapiError."""
         section, self._section = self._section, None
         if section is not None:
             section.finish(now)
@@ -138,8 +138,13 @@ class _Section:
                     self._set(peer, operation, now)
 
     def _make_peer(self, now: float) -> Peer | None:
+        """Raises UapiError when there are too many."""
         if self._peer is None:
-            self._peer = self._interface.add_peer(self._public_key, now)
+            try:
+                self._peer = self._interface.add_peer(self._public_key, now)
+            except ValueError as error:
+                self._is_void = True
+                raise UapiError(errno.EINVAL, str(error)) from error
         if self._peer is None or self._interface.peers.get(self._public_key) is not self._peer:
             self._is_void = True
             return None
@@ -155,14 +160,12 @@ class _Section:
                 self._to_add.clear()
                 self._to_remove = set(PackedPrefixes.of(self._engine.allowed_ips(peer.id)).packed)
             case AddAllowedIp(prefix):
-                # One that stays is not touched: traffic under it is never without a peer.
-                packed = prefix.network_address.packed, prefix.prefixlen
-                if packed in self._to_remove:
-                    self._to_remove.discard(packed)
-                else:
-                    self._to_add.append(prefix)
-                    if len(self._to_add) >= BATCH:
-                        self._add_allowed_ips(peer, now)
+                # One that the peer has stays as it is: traffic under it is never without a peer. One that it
+                # had may be another's by now, by this request or one beside it.
+                self._to_remove.discard((prefix.network_address.packed, prefix.prefixlen))
+                self._to_add.append(prefix)
+                if len(self._to_add) >= BATCH:
+                    self._add_allowed_ips(peer, now)
             case RemoveAllowedIp(prefix):
                 self._add_allowed_ips(peer, now)
                 self._interface.remove_allowed_ips(peer, [prefix], now)

@@ -150,8 +150,10 @@ class _Conversation:
                     self._device.changed()
                     await trio.lowlevel.checkpoint()
         finally:
-            configuration.finish(boottime())
-            self._device.changed()
+            try:
+                configuration.finish(boottime())
+            finally:
+                self._device.changed()
 
     async def _skip_request(self) -> bool:
         lines = 0
