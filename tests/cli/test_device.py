@@ -16,6 +16,7 @@ import pytest
 from tests.netns.hosts import Host, Internet, Lab
 from tests.netns.processes import wait_until
 from wgpy import __version__
+from wgpy.engine import ENGINES
 
 PROGRAM = str(Path(sys.executable).with_name("wgpy-device"))
 KEY_A = "mFh8TcNGMVtNi6CHpUHLt7DBaGwQHGzlaH9Kk3Xh53k="
@@ -31,6 +32,12 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture
 def host(lab: Lab) -> Host:
     return lab.host("host")
+
+
+@pytest.fixture(params=ENGINES)
+def chosen(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment that chooses an engine: none for the one that is there without."""
+    return {} if request.param == ENGINES[0] else {"WGPY_ENGINE": str(request.param)}
 
 
 def public_key(private: str) -> str:
@@ -251,11 +258,11 @@ os.execvp("wgpy-device", ["wgpy-device", *sys.argv[1:]])
 
 
 @pytest.mark.root
-def test_wg_quick_brings_a_tunnel_up_and_down_with_it(lab: Lab) -> None:
+def test_wg_quick_brings_a_tunnel_up_and_down_with_it(lab: Lab, chosen: dict[str, str]) -> None:
     internet = Internet(lab)
     one, two = internet.host("one"), internet.host("two")
     # Where systemd's or openresolv's is missing, wg-quick only wants the program.
-    env = {"WG_QUICK_USERSPACE_IMPLEMENTATION": "wgpy-device"}
+    env = {"WG_QUICK_USERSPACE_IMPLEMENTATION": "wgpy-device"} | chosen
     for host, other, private, their_private, number in (
         (one, two, KEY_A, KEY_B, 1),
         (two, one, KEY_B, KEY_A, 2),
@@ -288,13 +295,14 @@ def test_wg_quick_brings_a_tunnel_up_and_down_with_it(lab: Lab) -> None:
 UNIT = Path("/usr/lib/systemd/system/wg-quick@.service")
 
 
-def unit_commands(instance: str) -> dict[str, list[str]]:
+def unit_commands(instance: str, chosen: dict[str, str]) -> dict[str, list[str]]:
     """The words of wg-quick@.service's Exec lines for an instance, with the environment that it sets."""
     lines = [line.partition("=") for line in UNIT.read_text().splitlines()]
     environment = [value for key, _, value in lines if key == "Environment"]
     # What systemd gives a service, and a drop-in that names the program; nothing of ours comes through.
     begin = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", *environment]
     begin.append(f"WG_QUICK_USERSPACE_IMPLEMENTATION={PROGRAM}")
+    begin += [f"{name}={value}" for name, value in chosen.items()]
     return {
         key: begin + shlex.split(value.replace("%i", instance))
         for key, _, value in lines
@@ -304,10 +312,10 @@ def unit_commands(instance: str) -> dict[str, list[str]]:
 
 @pytest.mark.root
 @pytest.mark.skipif(not UNIT.exists(), reason="wireguard-tools has no systemd unit here")
-def test_the_commands_of_the_unit_wg_quick_start_reload_and_stop_it(lab: Lab) -> None:
+def test_the_commands_of_the_unit_wg_quick_start_reload_and_stop_it(lab: Lab, chosen: dict[str, str]) -> None:
     internet = Internet(lab)
     one, two = internet.host("one"), internet.host("two")
-    commands = unit_commands("wg0")
+    commands = unit_commands("wg0", chosen)
     for host, other, private, their_private, number in (
         (one, two, KEY_A, KEY_B, 1),
         (two, one, KEY_B, KEY_A, 2),
@@ -336,7 +344,7 @@ def test_the_commands_of_the_unit_wg_quick_start_reload_and_stop_it(lab: Lab) ->
 
 
 @pytest.mark.root
-def test_the_entrypoint_of_a_container_starts_and_stops_it(lab: Lab) -> None:
+def test_the_entrypoint_of_a_container_starts_and_stops_it(lab: Lab, chosen: dict[str, str]) -> None:
     """As images with wireguard-go or boringtun do it: `wg-quick up NAME` with the variables of either."""
     internet = Internet(lab)
     one, two = internet.host("one"), internet.host("two")
@@ -344,7 +352,7 @@ def test_the_entrypoint_of_a_container_starts_and_stops_it(lab: Lab) -> None:
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
         f"WG_QUICK_USERSPACE_IMPLEMENTATION={PROGRAM}", "LOG_LEVEL=info", "WG_LOG_LEVEL=info",
         "WG_LOG_FILE=/dev/stdout", "WG_SUDO=1", "WG_THREADS=4",
-        "WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD=1",
+        "WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD=1", *(f"{name}={chosen[name]}" for name in chosen),
     ]  # fmt: skip
     for host, other, private, their_private, number, allowed in (
         (one, two, KEY_A, KEY_B, 1, "0.0.0.0/0"),

@@ -3,7 +3,8 @@
  *
  *     read      the TUN gives a length that is longer than the buffer
  *     epoll     a thread's wait for descriptors fails
- *     boottime  the host has slept for an hour since it booted, more than before */
+ *     boottime  the host has slept for an hour since it booted, more than before
+ *     ipv6      the host has no IPv6 */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -61,6 +63,14 @@ int epoll_wait(int epoll, struct epoll_event *events, int most, int timeout) {
         return -1;
     }
     return result;
+}
+
+int socket(int family, int type, int protocol) {
+    if (family == AF_INET6 && is_wanted("ipv6")) {
+        errno = EAFNOSUPPORT;
+        return -1;
+    }
+    return syscall(SYS_socket, family, type, protocol);
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now) {

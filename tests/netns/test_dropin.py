@@ -144,12 +144,18 @@ def test_a_tun_that_was_moved_away_works_while_its_sockets_stay(pair: Pair) -> N
     pair.check()
     assert pair.ports(pair.n0) == {"1", "2"}
     assert pair.ports(pair.n1) == pair.ports(pair.n2) == set()
-    # Up and down are noticed, each within what a script sleeps.
-    pair.n1.ip("link set wg1 down")
-    wait_until(lambda: pair.ports(pair.n0) == {"2"}, "going down is noticed", timeout=5)
+    # Up and down are noticed within the second that scripts sleep; on a machine that has more to do, one of
+    # three times.
+    noticed: dict[str, list[float]] = {"down": [], "up": []}
+    for _ in range(3):
+        for way, ports in (("down", {"2"}), ("up", {"1", "2"})):
+            before = time.monotonic()
+            pair.n1.ip(f"link set wg1 {way}")
+            wait_until(lambda ports=ports: pair.ports(pair.n0) == ports, f"{way} is noticed", timeout=5)
+            noticed[way].append(time.monotonic() - before)
+    assert max(min(each) for each in noticed.values()) < 1, noticed
     # The kernel takes the IPv6 addresses of what goes down.
-    pair.n1.ip("link set wg1 up", "address replace fd81::1/64 dev wg1 nodad")
-    wait_until(lambda: pair.ports(pair.n0) == {"1", "2"}, "coming up is noticed", timeout=5)
+    pair.n1.ip("address replace fd81::1/64 dev wg1 nodad")
     pair.check()
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.tunnel import WGPY, End, Implementation, Tunnel
-from tests.netns.hosts import Internet, Lab
+from tests.interop.tunnel import PORT, WGPY, End, Implementation, Tunnel
+from tests.netns.hosts import Host, Internet, Lab
 from tests.netns.processes import wait_until
 
 FAULT = "/run/fault"
@@ -42,22 +42,26 @@ def internet() -> Iterator[Internet]:
         yield Internet(lab)
 
 
-def connect(internet: Internet, library: Path, engine: str) -> Tunnel:
-    """A tunnel that works, whose initiator is lied to as soon as FAULT is written."""
+def lied_to(library: Path, engine: str) -> Implementation:
+    """A device that is lied to as soon as FAULT is written."""
     true = WGPY[engine]
-    lied_to = Implementation(
+    return Implementation(
         f"lied-to-{engine}",
         true.command,
         (*true.env, f"LD_PRELOAD={library}", f"FAULT={FAULT}", "LOG_LEVEL=verbose"),
     )
-    tunnel = Tunnel(internet, "lied-to", lied_to, true)
+
+
+def connect(internet: Internet, library: Path, engine: str) -> Tunnel:
+    """A tunnel that works, whose initiator may be lied to."""
+    tunnel = Tunnel(internet, "lied-to", lied_to(library, engine), WGPY[engine])
     assert tunnel.initiator.ping(tunnel.responder)
     return tunnel
 
 
-def begin(end: End, fault: str) -> None:
+def begin(host: Host, fault: str) -> None:
     # Whole at once: it is read at any moment.
-    end.host.run("sh", "-c", f"printf {fault} > {FAULT}.new; mv {FAULT}.new {FAULT}")
+    host.run("sh", "-c", f"printf {fault} > {FAULT}.new; mv {FAULT}.new {FAULT}")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +76,7 @@ def test_a_thread_that_panics_or_fails_ends_the_device_with_an_error(
 ) -> None:
     tunnel = connect(internet, library, "native")
     one, two = tunnel.initiator, tunnel.responder
-    begin(one, fault)
+    begin(one.host, fault)
     assert not one.ping(two, timeout=1)
     assert one.device.wait() == 1
     assert f"wg0: {said}" in one.device.text()
@@ -91,9 +95,25 @@ def test_after_the_host_slept_old_keys_are_gone_and_traffic_has_new_ones(
     one, two = tunnel.initiator, tunnel.responder
     before = two.latest_handshake
     wait_until(lambda: int(time.time()) > before + 1, "handshakes have another second")
-    begin(one, "boottime")
+    begin(one.host, "boottime")
     wait_until(lambda: one.ping(two, timeout=2), "traffic after the resume", timeout=30)
     one.device.wait_text("the host slept; sessions begin anew")
     assert two.latest_handshake > before
     assert two.ping(one)
     tunnel.close()
+
+
+@pytest.mark.parametrize("engine", list(WGPY))
+def test_a_host_without_ipv6_has_a_tunnel_over_ipv4(internet: Internet, library: Path, engine: str) -> None:
+    host = internet.host("old")
+    begin(host, "ipv6")
+    one, two = End(host, lied_to(library, engine), 1), End(internet.host("two"), WGPY[engine], 2)
+    two.add_peer(one)
+    one.add_peer(two, endpoint=two.outer("v4"))
+    assert one.ping(two)
+    assert one.ping(two, "v6"), "inside there is"
+    assert [line.split()[3] for line in host.run("ss", "-ulnH").stdout.splitlines()] == [f"0.0.0.0:{PORT}"]
+    one.add_peer(two, endpoint=two.outer("v6"))
+    assert not one.ping(two, timeout=1), "nothing can be sent there"
+    one.add_peer(two, endpoint=two.outer("v4"))
+    wait_until(lambda: one.ping(two, timeout=1), "the tunnel is as it was", timeout=10)
