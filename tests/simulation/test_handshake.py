@@ -151,11 +151,15 @@ def test_every_packet_that_waits_resets_the_attempts_though_the_gate_is_closed(
 ) -> None:
     alice, bob = pair
     world.link.is_cut = True
-    alice.send(bob)
-    for _ in range(30):
+    packets = [alice.send(bob, b"0")]
+    for number in range(30):
         world.run_for(5.5)
-        alice.send(bob)
+        packets.append(alice.send(bob, b"%d" % number))
     assert len(world.sent(INITIATION)) > SENDS_IN_ALL + 5
+    # It never gave up, so nothing that waits was dropped.
+    world.link.is_cut = False
+    world.run_for(2 * (REKEY_TIMEOUT + JITTER))
+    assert bob.received == packets
 
 
 def test_each_retry_forgets_the_cached_source(world: World, pair: Pair) -> None:

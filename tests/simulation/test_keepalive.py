@@ -104,6 +104,20 @@ def test_data_refused_by_the_source_check_makes_a_keepalive_owed(world: World, q
 
 def test_giving_up_cancels_the_keepalive_owed(world: World, quiet: Pair) -> None:
     alice, bob = quiet
+    world.link.passes = lambda datagram: datagram.kind != INITIATION
+    world.run_for(REKEY_TIMEOUT)
+    alice.interface.initiate(alice.peer(bob), world.now)
+    world.run_until(lambda: len(world.sent(INITIATION, by=alice)) == SENDS_IN_ALL, within=120.0)
+    world.run_for(2.0)
+    bob.send(alice)
+    world.run_for(KEEPALIVE_TIMEOUT + 2.0)
+    assert alice.received
+    assert len(world.sent(INITIATION, by=alice)) == SENDS_IN_ALL
+    assert keepalives(world, alice) == []
+
+
+def test_nothing_is_sent_after_giving_up(world: World, quiet: Pair) -> None:
+    alice, bob = quiet
     world.run_for(200.0)  # the session is too old
     world.link.is_cut = True
     alice.send(bob)
