@@ -18,6 +18,7 @@ from tests.simulation.paper import (
 )
 from tests.simulation.world import Datagram, Host, World, make_packet
 from wgpy.addresses import host_prefix
+from wgpy.keys import PrivateKey
 
 Pair = tuple[Host, Host]
 
@@ -254,6 +255,17 @@ def test_persistent_keepalive_makes_the_handshake_when_the_private_key_comes_las
     alice.interface.set_private_key(alice.private_key, world.now)
     world.run_for(1.0)
     assert [datagram.kind for datagram in world.log] == [1, 2, 4]
+
+
+def test_persistent_keepalive_makes_the_handshake_with_another_private_key_at_once(
+    world: World, quiet: Pair
+) -> None:
+    alice, bob = quiet
+    alice.interface.set_persistent_keepalive(alice.peer(bob), 25, world.now)
+    world.run_for(10.0)
+    alice.interface.set_private_key(PrivateKey(bytes([7] * 32)), world.now)
+    alice.step()
+    assert [datagram.at for datagram in world.sent(INITIATION, by=alice)] == [world.now]
 
 
 def test_persistent_keepalive_goes_on_trying_after_attempts_were_given_up(world: World, pair: Pair) -> None:
