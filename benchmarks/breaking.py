@@ -46,20 +46,19 @@ def main(words: tuple[str, ...], patience: float, write: bool) -> None:
             except HostFailure as error:
                 healing = Healing(broken.name, None, None, "none", str(error).splitlines()[0])
             healings.append(healing)
+            if write:
+                _write(healing)
             print(f"{number:>3}/{len(wanted)}  {'  '.join(_row(healing))}", file=sys.stderr)
     print(align([["event", "gap, s", "best path, s", "path", ""], *map(_row, healings)]))
-    if write:
-        _write(healings)
     if not all(map(_is_good, healings)):
         raise SystemExit(1)
 
 
-def _write(healings: list[Healing]) -> None:
-    """What was measured replaces what the file has of the same events, which may be measured in pieces."""
-    rows = json.loads(RESULT.read_text())["healings"] if RESULT.exists() else []
-    rows = {row["name"]: row for row in rows} | {
-        healing.name: dataclasses.asdict(healing) | {"commit": commit()} for healing in healings
-    }
+def _write(healing: Healing) -> None:
+    """It replaces what the file has of the same event: they may be measured in pieces."""
+    known = json.loads(RESULT.read_text())["healings"] if RESULT.exists() else []
+    rows = {row["name"]: row for row in known}
+    rows[healing.name] = dataclasses.asdict(healing) | {"commit": commit()}
     document = {"healings": [rows[name] for name in BREAKS if name in rows]}
     RESULT.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 

@@ -21,7 +21,7 @@ async def appear(node: LightNode) -> None:
     """Say where it is, and be there from then on."""
     wire = await node.connect()
     endpoint = Endpoint(ipaddress.IPv4Address(0x0AFF0000 + node.host.number), 51820)
-    request = CheckinRequest(None, 1, 1, 51820, (endpoint,))
+    request = CheckinRequest(None, 1, 1, 51820, (endpoint,), brief=True)
     await node.call(wire, "POST", "/v1/checkin", request.to_json())
     node.hang_up()
     await node.watch()

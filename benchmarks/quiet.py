@@ -128,7 +128,7 @@ def _measure_known(ground: MeetingGround, peers: int, seconds: float) -> Silence
         crowd = ground.mesh.coordinator.start(
             sys.executable, "-m", "benchmarks.light_crowd", token, str(peers), log="crowd", stdin=True
         )
-        crowd.wait_text("ready", timeout=240)
+        crowd.wait_text("ready", timeout=360)
         wait_until(lambda: len(node.report()["peers"]) == peers, "all are in the map", timeout=60)
         silence = _watch(f"a mesh of {peers + 1}, of which {peers} are known and idle", [node], seconds)
         crowd.kill()

@@ -37,6 +37,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PREFIX = "wgpy-lab-"
 COVERED = ("/run", "/var/lib")
 """Directories of which each host has its own."""
+_BYTECODE = str(Path(sys.prefix) / "lab-bytecode")
 _FIRST_PROCESS = str(Path(__file__).with_name("first_process.sh"))
 
 
@@ -86,7 +87,6 @@ class Host:
     def __init__(self, lab: Lab, name: str) -> None:
         self.name = name
         self.path = lab.directory / f"{name}.d"
-        self._bytecode = lab.directory / "bytecode"
         self.ipv4: ipaddress.IPv4Address | None = None
         self.ipv6: ipaddress.IPv6Address | None = None
         self.started: list[Process] = []
@@ -199,7 +199,7 @@ class Host:
 
     def _environment(self, extra: Mapping[str, str] | None) -> dict[str, str]:
         """Bytecode is kept, as where wgpy is installed: starting a program costs half of it otherwise."""
-        ours = {"PATH": _path(), "PYTHONUNBUFFERED": "1", "PYTHONPYCACHEPREFIX": str(self._bytecode)}
+        ours = {"PATH": _path(), "PYTHONUNBUFFERED": "1", "PYTHONPYCACHEPREFIX": _BYTECODE}
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         return inherited | ours | dict(extra or {})
 

@@ -64,7 +64,7 @@ class Mesh:
                 )
             return self.coordinator.run(*ADMIN, "network", "list", check=False).returncode == 0
 
-        wait_until(answers, "the coordinator answers", timeout=30)
+        wait_until(answers, "the coordinator answers", timeout=90)
         return self.serving
 
     @property
