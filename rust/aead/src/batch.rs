@@ -7,9 +7,13 @@ use crate::TAG_SIZE;
 use crate::chacha::{BLOCK_SIZE, Beside, Lanes};
 use crate::kernel::Instructions;
 use crate::poly::KEY_PLACE;
+use crate::scrub::scrub_stack;
 
 /// Messages that are worked on together: with a common MTU they fit into a first-level cache.
 pub const MAX_BATCH: usize = 16;
+
+/// Octets of stack that a kernel takes at most for its lanes; tests/residue.rs finds out.
+const KERNEL_STACK: usize = 4096;
 
 /// A message to be sealed, or to be opened.
 pub struct Message<'a> {
@@ -110,6 +114,15 @@ impl<'a, I: Instructions, B: Beside> Blocks<'a, I, B> {
         // SAFETY: as this function's; each lane's text is a part of a text or place that was lent to `push_*`.
         unsafe { I::xor_lanes(self.key, &self.lanes, &mut self.beside) };
         self.lanes.clear();
+    }
+
+    /// The last flush. What kernels left on the stack is overwritten: the key's words, in vectors for which there was no
+    /// register.
+    #[inline(always)]
+    pub unsafe fn end(&mut self) {
+        // SAFETY: as this function's.
+        unsafe { self.flush() };
+        scrub_stack::<KERNEL_STACK>();
     }
 }
 

@@ -34,7 +34,7 @@ impl Order for HashesBeside {
             for (message, &(text, length)) in messages.iter().zip(texts.used()) {
                 blocks.push_text(message.counter, text, length);
             }
-            blocks.flush();
+            blocks.end();
             blocks.beside.catch_up(messages.len());
             for (message, tag) in messages.iter_mut().zip(blocks.beside.tags) {
                 message.tag = tag;
@@ -61,7 +61,7 @@ impl Order for HashesBeside {
                     blocks.push_text(message.counter, text, length);
                 }
             }
-            blocks.flush();
+            blocks.end();
         }
     }
 }

@@ -24,7 +24,7 @@ impl<F: Field> Order for HashesInLanes<F> {
             for message in &mut *messages {
                 blocks.push_text(message.counter, message.text.as_mut_ptr(), message.text.len());
             }
-            blocks.flush();
+            blocks.end();
             tags::<F>(&keys, messages)
         };
         for (message, tag) in messages.iter_mut().zip(tags) {
@@ -49,7 +49,7 @@ impl<F: Field> Order for HashesInLanes<F> {
                     blocks.push_text(message.counter, message.text.as_mut_ptr(), message.text.len());
                 }
             }
-            blocks.flush();
+            blocks.end();
         }
     }
 }

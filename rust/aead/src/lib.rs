@@ -29,10 +29,14 @@ mod poly;
 mod poly26;
 #[cfg(target_arch = "x86_64")]
 mod poly64;
+mod scrub;
 
 pub use batch::{MAX_BATCH, Message};
 pub use choice::{Choice, chosen};
 pub use kernel::Kernel;
+pub use scrub::scrub_stack;
+
+use std::sync::OnceLock;
 
 use zeroize::Zeroizing;
 
@@ -44,14 +48,18 @@ pub const KEY_SIZE: usize = 32;
 /// Octets in a tag.
 pub const TAG_SIZE: usize = 16;
 
-/// A key, ready for use. It is overwritten on drop.
+/// A key, ready for use. It is overwritten on drop, and no use of it leaves any of it on the stack.
 pub struct ChaCha20Poly1305 {
-    library: Library,
+    /// Made when it is first used: it is a kilobyte, and not every key comes to it.
+    library: OnceLock<Library>,
     kernel: Kernel,
     /// Batches that the library does faster are the library's.
     is_picky: bool,
-    words: Box<Zeroizing<[u32; 8]>>,
+    words: Box<Zeroizing<KeyWords>>,
 }
+
+/// A key as ChaCha20 takes it.
+pub(crate) type KeyWords = [u32; 8];
 
 impl ChaCha20Poly1305 {
     /// Set up a key for the kernel that [`chosen`] says, and for the library where that is faster.
@@ -64,12 +72,12 @@ impl ChaCha20Poly1305 {
     /// not have.
     #[must_use]
     pub fn with_kernel(key: &[u8; KEY_SIZE], kernel: Kernel) -> Self {
-        let mut words = Box::new(Zeroizing::new([0; 8]));
+        let mut words = Box::new(Zeroizing::new(KeyWords::default()));
         for (word, octets) in words.iter_mut().zip(key.chunks_exact(4)) {
             *word = u32::from_le_bytes([octets[0], octets[1], octets[2], octets[3]]);
         }
         let kernel = if kernel.is_available() { kernel } else { Kernel::Library };
-        Self { library: Library::new(key), kernel, is_picky: false, words }
+        Self { library: OnceLock::new(), kernel, is_picky: false, words }
     }
 
     /// Seal each message's text in place and set its tag. No additional data.
@@ -81,9 +89,13 @@ impl ChaCha20Poly1305 {
             match self.functions(batch) {
                 // SAFETY: the machine has the kernel, see `with_kernel`.
                 Some(functions) => unsafe { (functions.seal)(&self.words, batch) },
-                None => batch.iter_mut().for_each(|message| {
-                    message.tag = self.seal(message.counter, &[], message.text);
-                }),
+                None => {
+                    let library = self.library();
+                    for message in batch {
+                        message.tag = library.seal(message.counter, &[], message.text);
+                    }
+                    library::scrub_stack();
+                }
             }
         }
     }
@@ -98,9 +110,13 @@ impl ChaCha20Poly1305 {
             match self.functions(batch) {
                 // SAFETY: the machine has the kernel, see `with_kernel`.
                 Some(functions) => unsafe { (functions.open)(&self.words, batch) },
-                None => batch.iter_mut().for_each(|message| {
-                    message.is_authentic = self.library.open(message.counter, &[], message.text, message.tag);
-                }),
+                None => {
+                    let library = self.library();
+                    for message in batch {
+                        message.is_authentic = library.open(message.counter, &[], message.text, message.tag);
+                    }
+                    library::scrub_stack();
+                }
             }
         }
     }
@@ -114,10 +130,16 @@ impl ChaCha20Poly1305 {
         self.kernel.functions()
     }
 
+    fn library(&self) -> &Library {
+        self.library.get_or_init(|| Library::new(&self.words))
+    }
+
     /// Seal one `plaintext` in place and give its tag.
     #[must_use]
     pub fn seal(&self, counter: u64, additional_data: &[u8], plaintext: &mut [u8]) -> [u8; TAG_SIZE] {
-        self.library.seal(counter, additional_data, plaintext)
+        let tag = self.library().seal(counter, additional_data, plaintext);
+        library::scrub_stack();
+        tag
     }
 
     /// Open one `sealed` (ciphertext ‖ tag) in place; the plaintext is what precedes the tag. False when the tag is
@@ -125,7 +147,9 @@ impl ChaCha20Poly1305 {
     #[must_use]
     pub fn open(&self, counter: u64, additional_data: &[u8], sealed: &mut [u8]) -> bool {
         let Some((text, tag)) = sealed.split_last_chunk_mut::<TAG_SIZE>() else { return false };
-        self.library.open(counter, additional_data, text, *tag)
+        let is_authentic = self.library().open(counter, additional_data, text, *tag);
+        library::scrub_stack();
+        is_authentic
     }
 }
 

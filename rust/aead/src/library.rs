@@ -3,9 +3,9 @@
 use std::mem::MaybeUninit;
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
-use crate::{KEY_SIZE, TAG_SIZE};
+use crate::{KEY_SIZE, KeyWords, TAG_SIZE};
 
 /// Its key schedule stays at one place on the heap and is overwritten on drop.
 pub(crate) struct Library {
@@ -15,8 +15,21 @@ pub(crate) struct Library {
 }
 
 impl Library {
-    pub fn new(key: &[u8; KEY_SIZE]) -> Self {
-        let unbound = UnboundKey::new(&CHACHA20_POLY1305, key).expect("the key has the cipher's size");
+    #[cold]
+    pub fn new(words: &KeyWords) -> Self {
+        let key = Self::place(words);
+        crate::scrub_stack::<{ 4 * STACK }>();
+        key
+    }
+
+    // A frame of its own, dead when it is scrubbed: ring's keys are moved several times.
+    #[inline(never)]
+    fn place(words: &KeyWords) -> Self {
+        let mut octets = Zeroizing::new([0; KEY_SIZE]);
+        for (octets, word) in octets.chunks_exact_mut(4).zip(words) {
+            octets.copy_from_slice(&word.to_le_bytes());
+        }
+        let unbound = UnboundKey::new(&CHACHA20_POLY1305, &*octets).expect("the key has the cipher's size");
         let mut place = Box::new(MaybeUninit::uninit());
         place.write(LessSafeKey::new(unbound));
         Self { key: place }
@@ -51,6 +64,14 @@ impl Drop for Library {
         unsafe { self.key.assume_init_drop() };
         std::slice::from_mut(&mut *self.key).zeroize();
     }
+}
+
+/// Octets of stack that a call of ring's takes at most, as tests/residue.rs finds: 1.2 KiB, more where it is not optimised.
+const STACK: usize = if cfg!(debug_assertions) { 4096 } else { 2048 };
+
+/// Overwrite what finished calls left: ring hands its assembler a copy of the key, and that keeps it in vectors.
+pub(crate) fn scrub_stack() {
+    crate::scrub_stack::<STACK>();
 }
 
 fn nonce(counter: u64) -> Nonce {

@@ -3,7 +3,7 @@
 //! The cipher is the crate `wgpy-aead`, which takes messages by the dozen. Here is how those of a run are handed
 //! over.
 
-pub use wgpy_aead::{ChaCha20Poly1305, KEY_SIZE, MAX_BATCH, Message, chosen};
+pub use wgpy_aead::{ChaCha20Poly1305, KEY_SIZE, MAX_BATCH, Message, chosen, scrub_stack};
 
 use crate::message::{HEADER_SIZE, TAG_SIZE};
 

@@ -1,13 +1,12 @@
 //! A keypair: the two transport keys of a session, its sending counter and its replay window.
 
-use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use blake2::{Blake2s256, Digest};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::aead::{self, ChaCha20Poly1305, KEY_SIZE, Message};
+use crate::aead::{self, ChaCha20Poly1305, KEY_SIZE, Message, scrub_stack};
 use crate::allowed_ips::PeerId;
 use crate::message::{REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME};
 use crate::replay::ReplayWindow;
@@ -54,13 +53,8 @@ impl TransportKeys {
     }
 }
 
-/// Overwrite what finished calls have left on the stack: hash states and moved values hold keys, and neither the
-/// hash nor the cipher clears its own.
-#[inline(never)]
-fn scrub_stack() {
-    let mut dead_frames = MaybeUninit::<[u8; 16 * 1024]>::uninit();
-    std::slice::from_mut(&mut dead_frames).zeroize();
-}
+/// Octets of stack that the derivation takes at most.
+const DERIVATION_STACK: usize = 16 * 1024;
 
 /// A keypair may be used by several threads: counters never recur, a datagram is accepted once.
 pub struct Keypair {
@@ -99,7 +93,7 @@ impl Keypair {
     pub fn new(chaining_key: &[u8; KEY_SIZE], established: Established) -> Self {
         let Established { local_index, remote_index, is_initiator, peer, created_at } = established;
         let keys = TransportKeys::derive(chaining_key, is_initiator);
-        scrub_stack();
+        scrub_stack::<DERIVATION_STACK>();
         Self {
             local_index,
             remote_index,
@@ -115,7 +109,7 @@ impl Keypair {
     /// Overwrite the keys. From then on nothing is sealed or opened.
     pub fn wipe(&self) {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = None;
-        scrub_stack();
+        scrub_stack::<DERIVATION_STACK>();
     }
 
     /// The counter of the next packet.
