@@ -53,11 +53,12 @@ fuzz:             ## libFuzzer on the data plane and its cipher (with AddressSan
 	done
 
 TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
-SANITIZED = nice cargo +nightly test --quiet -Zbuild-std --target $(TARGET)
+SANITIZED = CARGO_PROFILE_TEST_OPT_LEVEL=1 nice cargo +nightly test --quiet -Zbuild-std --target $(TARGET)
 
-sanitize:         ## the data plane's and the cipher's tests under Address- and ThreadSanitizer and Miri: nightly Rust with rust-src, miri
+sanitize:         ## the data plane's and the cipher's tests under Address- and ThreadSanitizer and Miri: nightly Rust
+	rustup component add --toolchain nightly rust-src miri
 	RUSTFLAGS=-Zsanitizer=address $(SANITIZED) --target-dir target/asan -p wgpy-dataplane --lib
-	RUSTFLAGS=-Zsanitizer=address $(SANITIZED) --target-dir target/asan -p wgpy-aead
+	AEAD_ROUNDS=100 RUSTFLAGS=-Zsanitizer=address $(SANITIZED) --target-dir target/asan -p wgpy-aead
 	RUSTFLAGS=-Zsanitizer=thread $(SANITIZED) --target-dir target/tsan -p wgpy-dataplane --lib -- --skip no_burden
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --quiet -p wgpy-dataplane --lib \
 		--target-dir target/miri -- superpacket:: engine::staging:: --skip random
@@ -66,7 +67,8 @@ constant-time:    ## no branch and no index of the AVX2 cipher depends on key or
 	cargo build --release --locked --quiet -p wgpy-aead --example constant_time
 	valgrind --quiet --error-exitcode=1 target/release/examples/constant_time
 
-neon:             ## the cipher's tests on an emulated aarch64: its Rust target, its gcc and qemu-user-static
+neon:             ## the cipher's tests on an emulated aarch64: gcc-aarch64-linux-gnu and qemu-user-static
+	rustup target add aarch64-unknown-linux-gnu
 	AEAD_ROUNDS=200 CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
 		CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" \
 		cargo test --quiet -p wgpy-aead --target aarch64-unknown-linux-gnu --target-dir target/aarch64
@@ -74,7 +76,7 @@ neon:             ## the cipher's tests on an emulated aarch64: its Rust target,
 audit:            ## dependencies: licences, versions, sources, and known faults where the network allows it
 	cargo deny check bans licenses sources
 	-cargo deny check advisories
-	-$(PYTHON) -m pip_audit --path .venv/lib/python3*/site-packages
+	-$(PYTHON) -m pip_audit --strict --path .venv/lib/python3*/site-packages
 
 bench:            ## throughput against other WireGuards: table, JSON and chart in benchmarks/results/
 	@.ci/prepare test
