@@ -27,7 +27,7 @@ import uvloop
 
 from benchmarks.light_node import LightNode, Refused, Wire, client_context
 from benchmarks.machine import commit, describe
-from benchmarks.population import Shape, at_once, load, make_networks, make_nodes, save
+from benchmarks.population import Shape, at_once, fill, load, make_networks, make_nodes, save
 from tests.coordinator.postgres import PostgresServer
 from tests.coordinator.process import Coordinator
 
@@ -241,6 +241,9 @@ async def watch(server: Server, nodes: Sequence[LightNode], options: argparse.Na
 async def measure(shape: Shape, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     keep = folder / "nodes.json"
     figures: dict[str, Any] = {}
+    if options.fill and not keep.exists():
+        coordinator = Coordinator(folder / "state", _free_port())
+        await asyncio.to_thread(fill, coordinator, shape, keep)
     if not keep.exists():
         async with running(folder, _free_port()) as server:
             figures["join"] = await join(server, shape, keep)
@@ -258,7 +261,7 @@ async def measure(shape: Shape, options: argparse.Namespace, folder: Path) -> di
             figures["edit"] = await edits(admin, nodes, shape, options.changes, far=lambda _node: True)
             figures["edit"] |= {name: value for name, value in meter.read().items() if name != "seconds"}
             say("edit", figures["edit"])
-            for name, cold in () if options.proxy else (("storm", False), ("cold_storm", True)):
+            for name, cold in () if options.calm else (("storm", False), ("cold_storm", True)):
                 figures[name] = await storm(server, nodes, cold=cold)
                 say(name, figures[name])
                 await asyncio.sleep(2)
@@ -370,6 +373,12 @@ def main() -> None:
         "--keep", type=Path, metavar="DIR", help="joined nodes stay there, and are taken from there"
     )
     parser.add_argument("--join-only", action="store_true", help="with --keep: the rest is another run's")
+    parser.add_argument(
+        "--fill",
+        action="store_true",
+        help="put nodes that were not kept into the database: none joins",
+    )
+    parser.add_argument("--calm", action="store_true", help="no storms of reconnects")
     parser.add_argument("--proxy", action="store_true", help="TLS ends before the coordinator: plain HTTP")
     parser.add_argument("--postgres", action="store_true", help="two processes over one PostgreSQL")
     parser.add_argument("--no-write", action="store_true", help="keep no file of it")

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection
 
 from benchmarks.light_node import LightNode
+from coordinator.addresses import RandomSource
 from coordinator.client import open_client
 from coordinator.state_dir import StateDir
+from coordinator.store import admission
+from coordinator.store.database import Database, Write, parse_database_url
+from coordinator.store.networks import read_standing
+from coordinator.store.nodes import NodeRow, put_record
 from tests.coordinator.process import Coordinator
 from wgpy.mesh.token import Token
 from wgpy.mesh.wire import Membership
+
+BATCH: Final = 200
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,46 @@ async def at_once(
     async with asyncio.TaskGroup() as tasks:
         for _ in range(count):
             tasks.create_task(worker())
+
+
+def fill(coordinator: Coordinator, shape: Shape, keep: Path) -> None:
+    """All of them, as rows, by the functions that serve a join: for who looks at streams and not at joins.
+    Leaves the coordinator stopped.
+    """
+    coordinator.start()
+    tokens = make_networks(coordinator, shape)
+    nodes = make_nodes(shape, tokens, [coordinator.url], None)
+    coordinator.stop()
+    database = Database(parse_database_url(f"sqlite:///{coordinator.state_dir / 'coordinator.db'}"))
+    rng, now = random.SystemRandom(), time.time()
+    for start in range(0, len(nodes), BATCH):
+        batch = nodes[start : start + BATCH]
+        joins = [Write(partial(_join, node, rng, now)) for node in batch]
+        database.write_all(joins)
+        for node, joined in zip(batch, joins, strict=True):
+            node.host.membership = joined.result()
+        signs = [Write(partial(_sign, node, now)) for node in batch]
+        database.write_all(signs)
+        for signed in signs:
+            signed.result()
+    database.close()
+    save(keep, coordinator.port, tokens, nodes)
+
+
+def _join(node: LightNode, rng: RandomSource, now: float, connection: Connection) -> Membership:
+    host = node.host
+    machine, wireguard = host.machine_key.public_key(), host.wireguard_key.public_key()
+    wish = admission.JoinWish(node.token.secret, host.name, machine, wireguard, ("approval",), node.source)
+    row = admission.join(connection, wish, rng, now)
+    assert isinstance(row, NodeRow)
+    standing = read_standing(connection, row.network_id)
+    assert standing is not None
+    return Membership(standing.network, row.id, row.name, row.addresses)
+
+
+def _sign(node: LightNode, now: float, connection: Connection) -> None:
+    assert node.host.membership is not None
+    put_record(connection, node.host.record(node.host.membership, 1), now)
 
 
 def save(path: Path, port: int, tokens: Sequence[Token], nodes: Sequence[LightNode]) -> None:
