@@ -155,6 +155,9 @@ class FirstDefence:
     def set_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
         """Keys made of our static public key, 32 octets each; None: no message passes."""
 
+    def set_previous_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
+        """The same of a key that we had before: its messages pass as well."""
+
     def judge(self, message: bytes, source: bytes, port: int, depth: int, now: float) -> bytes | str | None:
         """What to do with an initiation or response that has its type's size and came from `source` (4 or
         16 octets) while `depth` others wait. None: it is worth a DH. A `str` is why it is dropped, `bytes`
@@ -368,6 +371,7 @@ class Engine:
         """tso, uso, gso, gro: which are in use."""
 
     def set_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None: ...
+    def set_previous_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None: ...
     def add_peer(self) -> int: ...
     def remove_peer(self, peer: int) -> None: ...
     def add_allowed_ips(self, peer: int, added: list[tuple[bytes, int]]) -> None: ...

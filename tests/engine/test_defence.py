@@ -12,18 +12,18 @@ from wgpy import _engine
 from wgpy.engine.defence import Defence, FirstDefence
 from wgpy.protocol import cookie
 
-PUBLIC = bytes(range(32))
+PUBLIC, PREVIOUS = bytes(range(32)), bytes(range(32, 64))
 SOURCES = [ip_address(text).packed for text in ("192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2")]
 
 
 class Visitor:
     """One who makes messages from one address, with the cookies that one defence gave."""
 
-    def __init__(self, defence: Defence, source: bytes, port: int) -> None:
+    def __init__(self, defence: Defence, public: bytes, source: bytes, port: int) -> None:
         self.defence = defence
         self.source = source
         self.port = port
-        self.generator = cookie.CookieGenerator(PUBLIC)
+        self.generator = cookie.CookieGenerator(public)
 
     def knock(self, body: bytes, spoiled: bool, depth: int, now: float) -> str:
         message = self.generator.add_macs(body, now)
@@ -42,7 +42,7 @@ def test_both_judge_alike(seed: int) -> None:
     rng = random.Random(seed)
     defences: tuple[Defence, Defence] = (FirstDefence(random.Random(seed)), _engine.FirstDefence())
     seen = set()
-    places = [(source, port) for source in SOURCES for port in (1, 65535)]
+    places = [(key, source, port) for key in (PUBLIC, PREVIOUS) for source in SOURCES for port in (1, 65535)]
     visitors = [[Visitor(defence, *place) for defence in defences] for place in places]
     now = 1000.0
     for turn in range(3000):
@@ -51,6 +51,9 @@ def test_both_judge_alike(seed: int) -> None:
                 is_known = turn != 1000 or seed % 2 == 0
                 keys = (cookie.mac1_key(PUBLIC), cookie.cookie_key(PUBLIC)) if is_known else (None, None)
                 defence.set_identity(*keys)
+                is_kept = turn != 2000
+                kept = (cookie.mac1_key(PREVIOUS), cookie.cookie_key(PREVIOUS)) if is_kept else (None, None)
+                defence.set_previous_identity(*kept)
         # Eighths of a second: floats and nanoseconds mean the same instants.
         now += rng.choice([0, 0, 0, 0, 0, 0.125, 0.125, 1, 2]) if rng.random() < 0.2 else 0
         now += 121 if rng.random() < 0.001 else 0

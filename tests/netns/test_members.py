@@ -217,6 +217,32 @@ def test_a_new_key_costs_no_packet_and_the_next_handshakes_are_made_with_it(mesh
     assert last in one.host.run("wg", "show", one.interface).stdout
 
 
+def test_a_peer_that_was_off_when_a_key_changed_comes_back_though_nobody_can_tell_it() -> None:
+    with Lab("asleep") as lab:
+        mesh = Mesh(Internet(lab), "home")
+        one, two = mesh.join("rotating"), mesh.join("asleep")
+        one.wait_reach(two)
+        before = wireguard_key(mesh, "rotating")
+        assert two.agent is not None
+        two.agent.kill()
+        mesh.admin("node", "rotate", "rotating")
+        wait_until(lambda: wireguard_key(mesh, "rotating") != before, "it has a new key", 5)
+        wait_until(lambda: before not in one.host.run("wg", "show", one.interface).stdout, "and uses it", 5)
+        mesh.serving.kill()
+        two.up()
+        two.wait_up()
+        two.wait_reach(one)
+        assert before in two.host.run("wg", "show", two.interface).stdout
+        assert one.agent is not None
+        one.agent.kill()  # also after a restart it answers for the key of before
+        one.up()
+        one.wait_up()
+        two.wait_reach(one)
+        after = wait_until(lambda: mesh.serve() and wireguard_key(mesh, "rotating"), "it is back")
+        wait_until(lambda: after in two.host.run("wg", "show", two.interface).stdout, "it hears of it", 60)
+        two.wait_reach(one)
+
+
 def test_the_coordinators_own_host_is_a_node_and_the_same_one_after_a_restart() -> None:
     with Lab("own") as lab:
         mesh = Mesh(Internet(lab), "home")

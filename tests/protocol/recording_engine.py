@@ -38,6 +38,9 @@ class RecordingEngine:
     def set_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
         self.calls.append(("set_identity", mac1_key, cookie_key))
 
+    def set_previous_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
+        self.calls.append(("set_previous_identity", mac1_key, cookie_key))
+
     def add_peer(self) -> PeerId:
         self._ids += 1
         return PeerId(self._ids)

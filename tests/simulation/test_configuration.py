@@ -100,6 +100,41 @@ def test_a_rotated_key_keeps_the_session_at_both_ends_and_the_next_handshake_is_
     assert [*bob.interface.peers] == [key.public_key()]
 
 
+def test_a_peer_that_has_not_heard_of_a_rotated_key_is_answered_while_the_one_of_before_is_kept(
+    world: World, pair: Pair
+) -> None:
+    alice, bob = pair
+    alice.interface.rotate_private_key(other_key(alice), world.now)
+    packets, answers = [], []
+    for _ in range(30):  # over rekeys, which bob begins
+        packets.append(bob.send(alice))
+        answers.append(alice.send(bob))
+        world.run_for(10.0)
+    assert len(world.sent(INITIATION, by=bob)) > 1
+    assert alice.received == packets
+    assert set(bob.received) >= set(answers[1:])
+
+
+def test_the_key_of_before_is_answered_for_until_it_is_dropped(world: World, pair: Pair) -> None:
+    alice, bob = pair
+    alice.interface.rotate_private_key(other_key(alice), world.now)
+    alice.interface.set_previous_key(None)
+    bob.send(alice)
+    world.run_for(20.0)
+    assert world.sent(INITIATION, by=bob)
+    assert not world.sent(RESPONSE)
+    assert alice.received == []
+
+
+def test_who_becomes_somebody_else_answers_for_nobody_of_before(world: World, pair: Pair) -> None:
+    alice, bob = pair
+    alice.interface.rotate_private_key(other_key(alice), world.now)
+    alice.interface.set_private_key(PrivateKey(b"\x07" * 32), world.now)
+    bob.send(alice)
+    world.run_for(20.0)
+    assert not world.sent(RESPONSE, by=alice)
+
+
 def test_a_peer_is_not_renamed_to_somebody_else(world: World, pair: Pair) -> None:
     alice, bob = pair
     other = other_key(alice).public_key()

@@ -1,11 +1,16 @@
 """A new WireGuard key for this node, when the coordinator asks for one: on disk before it is told, used once
 it was taken, so that a kill at any moment leaves one of the two that the others know.
+
+Peers that were off meanwhile know the key of before, from their own disk while the coordinator is away: for a
+week they are answered as that, too.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import trio
@@ -26,6 +31,13 @@ _HOPELESS: Final = frozenset(("key_in_use", "record_mismatch"))
 """Refusals that this key will always get: another one is made."""
 
 
+PREVIOUS_AGE: Final = 7 * 86400
+"""Seconds for which the key of before is answered for."""
+
+LOOK_INTERVAL: Final = 600.0
+"""Seconds between looks whether that time is over."""
+
+
 class Owner(Protocol):
     """Whose key it is."""
 
@@ -41,11 +53,19 @@ class Owner(Protocol):
 class Rotation:
     """`run` it beside the follower."""
 
-    def __init__(self, client: CoordinatorClient, who: Credentials, device: Device, owner: Owner) -> None:
+    def __init__(
+        self,
+        client: CoordinatorClient,
+        who: Credentials,
+        device: Device,
+        owner: Owner,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._client = client
         self._who = who
         self._device = device
         self._owner = owner
+        self._wall_clock = wall_clock
         self._mine: AnyNode | None = None
         self._looked = trio.Event()
 
@@ -69,8 +89,10 @@ class Rotation:
         """Until cancelled."""
         backoff = Backoff()
         while True:
+            self.settle_previous_key()
             if not self._is_wanted():
-                await self._looked.wait()
+                with trio.move_on_after(LOOK_INTERVAL):
+                    await self._looked.wait()
                 self._looked = trio.Event()
                 backoff.reset()
                 continue
@@ -81,6 +103,14 @@ class Rotation:
                 if isinstance(error, Refused) and error.code in _HOPELESS:
                     self._owner.keep(next_key=None)
                 await trio.sleep(backoff.next_wait())
+
+    def settle_previous_key(self) -> None:
+        """Answer for the key of before while its time lasts; then it is forgotten, on the disk, too."""
+        state = self._owner.state
+        if state.previous_key is not None and state.previous_until <= self._wall_clock():
+            self._owner.keep(previous_key=None, previous_until=0)
+            save_state(self._owner.state)
+        self._device.interface.set_previous_key(self._owner.state.previous_key)
 
     async def _rotate(self) -> None:
         owner = self._owner
@@ -95,7 +125,9 @@ class Rotation:
         keys = self._owner.state.keys
         if keys.wireguard_key == key:
             return
-        self._owner.keep(keys=Keys(keys.machine_key, key), next_key=None)
+        until = int(self._wall_clock()) + PREVIOUS_AGE
+        previous = {"previous_key": keys.wireguard_key, "previous_until": until}
+        self._owner.keep(keys=Keys(keys.machine_key, key), next_key=None, **previous)
         save_state(self._owner.state)
         self._device.interface.rotate_private_key(key, boottime())
         self._device.changed()

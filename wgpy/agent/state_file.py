@@ -62,8 +62,9 @@ class State:
 
     `name` is the file's, `token_id` that of the token that it came from. `interface`, `listen_port` (0: never
     bound), `endpoints` and `choices` are this host's own, the port only with `port_chosen`; `boot` counts
-    starts; `timestamp` is above every TAI64N sent; `seen` is where peers were last, by node id; `tickets` let
-    us use relays; `ingress` is our part as a gateway of external clients.
+    starts; `previous_key` is the WireGuard key of before, good until `previous_until` (Unix time);
+    `timestamp` is above every TAI64N sent; `seen` is where peers were last, by node id; `tickets` let us use
+    relays; `ingress` is our part as a gateway of external clients.
     """
 
     name: str
@@ -82,6 +83,8 @@ class State:
     listen_port: int = 0
     port_chosen: bool = False
     next_key: PrivateKey | None = field(default=None, repr=False)
+    previous_key: PrivateKey | None = field(default=None, repr=False)
+    previous_until: int = 0
     endpoints: tuple[str, ...] = ()
     boot: int = 0
     record_seq: int = 0
@@ -115,6 +118,8 @@ class State:
             "listen_port": self.listen_port,
             "port_chosen": self.port_chosen,
             "next_key": None if self.next_key is None else encode_b64u(bytes(self.next_key)),
+            "previous_key": None if self.previous_key is None else encode_b64u(bytes(self.previous_key)),
+            "previous_until": self.previous_until,
             "endpoints": list(self.endpoints),
             "boot": self.boot,
             "record_seq": self.record_seq,
@@ -156,7 +161,9 @@ class State:
             interface=fields.text("interface", 15),
             choices=_read_choices(fields),
             listen_port=fields.integer("listen_port", 0, 65535),
-            next_key=None if fields.is_null("next_key") else PrivateKey(fields.octets("next_key", KEY_SIZE)),
+            next_key=_read_key(fields, "next_key"),
+            previous_key=_read_key(fields, "previous_key"),
+            previous_until=0 if fields.is_null("previous_until") else fields.integer("previous_until"),
             port_chosen=not fields.is_null("port_chosen") and fields.boolean("port_chosen"),
             endpoints=tuple(str(endpoint) for endpoint in fields.endpoints("endpoints")),
             boot=fields.integer("boot"),
@@ -167,6 +174,10 @@ class State:
             ingress=None if fields.is_null("ingress") else IngressState.from_json(fields.raw("ingress")),
             tickets=() if fields.is_null("tickets") else RelayTickets.from_json(value).tickets,
         )
+
+
+def _read_key(fields: Fields, name: str) -> PrivateKey | None:
+    return None if fields.is_null(name) else PrivateKey(fields.octets(name, KEY_SIZE))
 
 
 def _read_choices(fields: Fields) -> LocalChoices:

@@ -25,6 +25,9 @@ class Defence(Protocol):
     def set_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
         """Keys made of our static public key; None: no message passes."""
 
+    def set_previous_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
+        """Those of one that we had before: its messages pass as well."""
+
     def judge(self, message: bytes, source: bytes, port: int, depth: int, now: float) -> bytes | str | None:
         """`source`: 4 or 16 octets. None: it is worth a DH. A `str` is why it is dropped, `bytes` the cookie
         reply that its sender gets instead.
@@ -43,6 +46,9 @@ class FirstDefence:
 
     def set_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
         self._checker.set_identity(mac1_key, cookie_key)
+
+    def set_previous_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
+        self._checker.set_previous_identity(mac1_key, cookie_key)
 
     def is_under_load(self, depth: int, now: float) -> bool:
         """An eighth of the queue is full, or was less than a second ago."""

@@ -183,6 +183,9 @@ class NativeDeviceEngine:
     def set_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
         self._engine.set_identity(mac1_key, cookie_key)
 
+    def set_previous_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
+        self._engine.set_previous_identity(mac1_key, cookie_key)
+
     def add_peer(self) -> PeerId:
         return PeerId(self._engine.add_peer())
 

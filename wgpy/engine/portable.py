@@ -113,6 +113,9 @@ class PortableEngine:
         self._defence.set_identity(mac1_key, cookie_key)
         self.events.discard_handshakes()
 
+    def set_previous_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
+        self._defence.set_previous_identity(mac1_key, cookie_key)
+
     def expect(self, datagrams: DatagramFilter) -> None:
         self._expected = datagrams
 

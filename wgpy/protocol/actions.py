@@ -182,6 +182,9 @@ class Engine(Protocol):
         dropped.
         """
 
+    def set_previous_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
+        """The same of a key that we had before, whose messages pass as well; None: there is none."""
+
     def add_peer(self) -> PeerId: ...
 
     def remove_peer(self, peer: PeerId) -> None:

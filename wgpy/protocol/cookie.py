@@ -41,6 +41,11 @@ def cookie_key(public: bytes) -> bytes:
     return crypto.hash(LABEL_COOKIE, public)
 
 
+def is_meant_for(key: bytes, message: bytes) -> bool:
+    """Whether the mac1 of a message was made with this key."""
+    return crypto.equal(crypto.mac(key, message[:-MACS_SIZE]), message[-MACS_SIZE:-MAC_SIZE])
+
+
 class MacState(enum.Enum):
     """What the macs of a message prove."""
 
@@ -57,26 +62,34 @@ class CookieChecker:
 
     def __init__(self, rng: crypto.RandomSource) -> None:
         self._rng = rng
-        self._mac1_key: bytes | None = None
-        self._cookie_key: bytes | None = None
+        self._current: tuple[bytes, bytes] | None = None
+        self._previous: tuple[bytes, bytes] | None = None
         self._secret = bytes(32)
         self._secret_created_at: float | None = None
 
     def __repr__(self) -> str:
-        return f"<CookieChecker {'with' if self._mac1_key else 'without'} identity>"
+        return f"<CookieChecker {'with' if self._current else 'without'} identity>"
 
     def set_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
         """Keys made of our static public key by the functions above; None: no message passes."""
-        self._mac1_key = mac1_key
-        self._cookie_key = cookie_key
+        self._current = None if mac1_key is None or cookie_key is None else (mac1_key, cookie_key)
+
+    def set_previous_identity(self, mac1_key: bytes | None, cookie_key: bytes | None) -> None:
+        """The same of a key that we had before, whose messages pass as well; None: there is none."""
+        self._previous = None if mac1_key is None or cookie_key is None else (mac1_key, cookie_key)
+
+    def _cookie_key_for(self, message: bytes) -> bytes | None:
+        """That of the identity that the message is meant for; None: it is for none of ours."""
+        for keys in (self._current, self._previous):
+            if keys is not None and is_meant_for(keys[0], message):
+                return keys[1]
+        return None
 
     def check(self, message: bytes, source: bytes, now: float) -> MacState:
         """Judge an initiation or response that has the size of its type."""
-        if self._mac1_key is None:
+        if self._cookie_key_for(message) is None:
             return MacState.INVALID_MAC1
-        mac1, mac2 = message[-MACS_SIZE:-MAC_SIZE], message[-MAC_SIZE:]
-        if not crypto.equal(crypto.mac(self._mac1_key, message[:-MACS_SIZE]), mac1):
-            return MacState.INVALID_MAC1
+        mac2 = message[-MAC_SIZE:]
         if mac2 == bytes(MAC_SIZE):  # none was made: spare the two macs of looking
             return MacState.VALID_MAC1_NO_COOKIE
         if not crypto.equal(crypto.mac(self._cookie(source, now), message[:-MAC_SIZE]), mac2):
@@ -85,11 +98,12 @@ class CookieChecker:
 
     def create_reply(self, message: bytes, source: bytes, now: float) -> bytes:
         """The cookie reply (64 octets) to a message whose mac1 was found valid."""
-        if self._cookie_key is None:
+        cookie_key = self._cookie_key_for(message)
+        if cookie_key is None:
             raise ValueError("no identity to seal a cookie with")
         nonce = self._rng.randbytes(COOKIE_NONCE_SIZE)
         mac1 = message[-MACS_SIZE:-MAC_SIZE]
-        cookie = crypto.xaead_seal(self._cookie_key, nonce, self._cookie(source, now), mac1)
+        cookie = crypto.xaead_seal(cookie_key, nonce, self._cookie(source, now), mac1)
         return encode_cookie_reply(CookieReply(sender_index_untrusted(message), nonce, cookie))
 
     def _cookie(self, source: bytes, now: float) -> bytes:

@@ -28,7 +28,7 @@ from wgpy.errors import InvalidMessage
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 from wgpy.protocol.actions import Engine, Event, HandshakeMessage, PeerId, PeerWork
 from wgpy.protocol.constants import MAX_PEERS
-from wgpy.protocol.cookie import cookie_key, mac1_key
+from wgpy.protocol.cookie import cookie_key, is_meant_for, mac1_key
 from wgpy.protocol.crypto import RandomSource
 from wgpy.protocol.messages import MessageType, message_type_untrusted, parse_initiation_untrusted
 from wgpy.protocol.noise import Handshake, Identity, open_initiation_untrusted
@@ -80,6 +80,7 @@ class Interface:
         self._schedule: Schedule[Peer] = Schedule()
         self._answered: dict[bytes, Peer] = {}
         """By the hash of the initiation of each peer with path control that was answered last."""
+        self._previous: Identity | None = None
         self.invalid_messages = 0
         """Handshake messages that passed the engine's first line of defence and were refused here."""
 
@@ -140,6 +141,7 @@ class Interface:
         identity = None if key is None else Identity.of(key)
         if identity is not None:
             self.remove_peer(identity.public, now)
+        self.set_previous_key(None)
         self._local.identity = identity
         if identity is None:
             self._local.engine.set_identity(None, None)
@@ -155,8 +157,12 @@ class Interface:
 
     def rotate_private_key(self, key: PrivateKey, now: float) -> None:
         """A new key of who we are: unlike `set_private_key`, sessions go on. Handshakes under way are void,
-        and the next ones are made with this key, so peers have to know it by their next rekey.
+        and the next ones that we begin are made with this key. Peers that have not heard of it may begin
+        theirs with the key of before, until `set_previous_key`.
         """
+        if key == self.private_key:
+            return
+        self.set_previous_key(self.private_key)
         identity = Identity.of(key)
         self.remove_peer(identity.public, now)
         self._local.identity = identity
@@ -165,6 +171,24 @@ class Interface:
         for peer in self._peers.values():
             peer.rotate_identity()
             self._refresh(peer, now)
+
+    def set_previous_key(self, key: PrivateKey | None) -> None:
+        """A key that we had: handshakes that a peer begins with it are answered. None: with our own alone."""
+        previous = None if key is None else Identity.of(key)
+        if previous == self._previous:
+            return
+        self._previous = previous
+        if previous is None:
+            self._local.engine.set_previous_identity(None, None)
+        else:
+            public = bytes(previous.public)
+            self._local.engine.set_previous_identity(mac1_key(public), cookie_key(public))
+
+    def _identity_meant(self, initiation: bytes, current: Identity) -> Identity:
+        """The one of ours that an initiation, whose mac1 is right, is for."""
+        previous = self._previous
+        is_for_previous = previous is not None and is_meant_for(mac1_key(bytes(previous.public)), initiation)
+        return previous if previous is not None and is_for_previous else current
 
     def rename_peer(self, old: PublicKey, new: PublicKey, now: float) -> bool:
         """The peer has another key by now: its session, endpoint, allowed IPs and counters stay, its next
@@ -322,8 +346,9 @@ class Interface:
             if (answered := self._answered.get(digest)) is not None:
                 answered.answer_again(event.origin, now)
                 return
+            meant = self._identity_meant(event.data, identity)
             opened = open_initiation_untrusted(
-                parse_initiation_untrusted(event.data), identity, self._find_handshake
+                parse_initiation_untrusted(event.data), meant, self._find_handshake
             )
             peer = self._peers[opened.handshake.remote_static]
             if peer.claim_precedence_over_initiation(digest, now):

@@ -129,7 +129,7 @@ def open_initiation_untrusted(
     if handshake is None:
         raise InvalidMessage("no peer has this static key")
     # ss
-    transcript.mix_dh(handshake.static_static_untrusted())
+    transcript.mix_dh(handshake.static_static_untrusted(identity))
     # {t}
     timestamp = transcript.open_untrusted(message.timestamp)
     return OpenedInitiation(handshake, message, timestamp, transcript)
@@ -148,6 +148,7 @@ class Handshake:
         self.latest_timestamp = bytes(12)
         self.last_consumed_at: float | None = None
         self.initiation_created_at: float | None = None
+        self._identity: Identity | None = None
         self._static_static: bytes | None = None
         self._ephemeral: PrivateKey | None = None
         self._remote_ephemeral = b""
@@ -160,15 +161,19 @@ class Handshake:
         """To be called when the private key changes. A low-order public key is as good as none: it gets no
         packet.
         """
-        self._static_static = None
+        self._identity, self._static_static = identity, None
         if identity is not None:
             try:
                 self._static_static = identity.private.exchange(self.remote_static)
             except ValueError:
                 self._static_static = None
 
-    def static_static_untrusted(self) -> bytes:
-        """DH of both static keys. Raises InvalidMessage when it is zero, or there is no private key."""
+    def static_static_untrusted(self, identity: Identity) -> bytes:
+        """DH of both static keys, of which ours may be an earlier one. Raises InvalidMessage when it is zero,
+        or there is no private key.
+        """
+        if self._identity is not None and identity is not self._identity:
+            return crypto.x25519(identity.private, bytes(self.remote_static))
         if self._static_static is None:
             raise InvalidMessage("no secret shared with this static key")
         return self._static_static

@@ -13,6 +13,21 @@ use crate::allowed_ips::address;
 use crate::nanoseconds;
 use crate::octets::key;
 
+type IdentityKeys<'a> = Option<(&'a [u8; 32], &'a [u8; 32])>;
+
+/// Both keys of an identity, or none of it.
+pub(crate) fn identity_keys<'a>(
+    mac1_key: Option<&'a [u8]>,
+    cookie_key: Option<&'a [u8]>,
+) -> PyResult<IdentityKeys<'a>> {
+    Ok(match (mac1_key, cookie_key) {
+        (Some(mac1_key), Some(cookie_key)) => {
+            Some((key(mac1_key, "mac1 key")?, key(cookie_key, "cookie key")?))
+        }
+        _ => None,
+    })
+}
+
 #[pyclass(frozen, module = "wgpy._engine")]
 pub struct FirstDefence(Mutex<engine::FirstDefence>);
 
@@ -24,13 +39,14 @@ impl FirstDefence {
     }
 
     fn set_identity(&self, mac1_key: Option<&[u8]>, cookie_key: Option<&[u8]>) -> PyResult<()> {
-        let keys = match (mac1_key, cookie_key) {
-            (Some(mac1_key), Some(cookie_key)) => {
-                Some((key(mac1_key, "mac1 key")?, key(cookie_key, "cookie key")?))
-            }
-            _ => None,
-        };
+        let keys = identity_keys(mac1_key, cookie_key)?;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).set_identity(keys);
+        Ok(())
+    }
+
+    fn set_previous_identity(&self, mac1_key: Option<&[u8]>, cookie_key: Option<&[u8]>) -> PyResult<()> {
+        let keys = identity_keys(mac1_key, cookie_key)?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).set_previous_identity(keys);
         Ok(())
     }
 

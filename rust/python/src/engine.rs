@@ -16,6 +16,7 @@ use wgpy_dataplane::host::{Limits, Offload};
 use wgpy_dataplane::keypair::Established;
 
 use crate::allowed_ips::{address, octets_of, prefix};
+use crate::defence::identity_keys;
 use crate::octets::key;
 #[cfg(feature = "simulation")]
 use crate::simulation::MemoryHost as HostEngine;
@@ -194,13 +195,19 @@ impl Engine {
         mac1_key: Option<&[u8]>,
         cookie_key: Option<&[u8]>,
     ) -> PyResult<()> {
-        let keys = match (mac1_key, cookie_key) {
-            (Some(mac1_key), Some(cookie_key)) => {
-                Some((key(mac1_key, "mac1 key")?, key(cookie_key, "cookie key")?))
-            }
-            _ => None,
-        };
+        let keys = identity_keys(mac1_key, cookie_key)?;
         py.detach(|| self.host.engine().set_identity(keys));
+        Ok(())
+    }
+
+    fn set_previous_identity(
+        &self,
+        py: Python<'_>,
+        mac1_key: Option<&[u8]>,
+        cookie_key: Option<&[u8]>,
+    ) -> PyResult<()> {
+        let keys = identity_keys(mac1_key, cookie_key)?;
+        py.detach(|| self.host.engine().set_previous_identity(keys));
         Ok(())
     }
 

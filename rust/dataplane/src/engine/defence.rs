@@ -48,15 +48,30 @@ pub enum Verdict {
     CookieReply([u8; COOKIE_REPLY_SIZE]),
 }
 
+/// Keys made of a static public key, mac1's and the cookies'.
+pub type IdentityKeys<'a> = (&'a [u8; KEY_SIZE], &'a [u8; KEY_SIZE]);
+
 struct Identity {
     mac1_key: Zeroizing<[u8; KEY_SIZE]>,
     cookie_key: Zeroizing<[u8; KEY_SIZE]>,
+}
+
+impl Identity {
+    fn of((mac1_key, cookie_key): IdentityKeys<'_>) -> Self {
+        Self { mac1_key: Zeroizing::new(*mac1_key), cookie_key: Zeroizing::new(*cookie_key) }
+    }
+
+    /// Whether a message is addressed to it. `verify_slice` compares in constant time.
+    fn is_meant(&self, body: &[u8], mac1: &[u8]) -> bool {
+        mac(&*self.mac1_key, &[body]).verify_slice(mac1).is_ok()
+    }
 }
 
 /// Judges initiations and responses that have the size of their type.
 #[derive(Default)]
 pub struct FirstDefence {
     identity: Option<Identity>,
+    previous: Option<Identity>,
     secret: Zeroizing<[u8; KEY_SIZE]>,
     secret_created_at: Option<u64>,
     limiter: RateLimiter,
@@ -92,24 +107,26 @@ fn mac(key: &[u8], parts: &[&[u8]]) -> KeyedMac {
 }
 
 impl FirstDefence {
-    /// Keys made of our static public key, mac1's and the cookies'; None: no message passes.
-    pub fn set_identity(&mut self, keys: Option<(&[u8; KEY_SIZE], &[u8; KEY_SIZE])>) {
-        self.identity = keys.map(|(mac1_key, cookie_key)| Identity {
-            mac1_key: Zeroizing::new(*mac1_key),
-            cookie_key: Zeroizing::new(*cookie_key),
-        });
+    /// Our static key's; None: no message passes.
+    pub fn set_identity(&mut self, keys: Option<IdentityKeys<'_>>) {
+        self.identity = keys.map(Identity::of);
+    }
+
+    /// Those of a static key that we had before, whose messages pass as well; None: there is none.
+    pub fn set_previous_identity(&mut self, keys: Option<IdentityKeys<'_>>) {
+        self.previous = keys.map(Identity::of);
     }
 
     /// What to do with a message that came while `depth` others wait.
     pub fn judge(&mut self, message: &[u8], source: SocketAddr, depth: usize, now: u64) -> Verdict {
-        let Some(identity) = &self.identity else { return Verdict::Drop(Drop::InvalidMac1) };
         let Some(end) = message.len().checked_sub(2 * MAC_SIZE) else {
             return Verdict::Drop(Drop::InvalidMac1);
         };
         let (body, macs) = message.split_at(end);
         let (mac1, mac2) = macs.split_at(MAC_SIZE);
-        // `verify_slice` compares in constant time.
-        if mac(&*identity.mac1_key, &[body]).verify_slice(mac1).is_err() {
+        let is_meant = |identity: &Identity| identity.is_meant(body, mac1);
+        let is_current = self.identity.as_ref().is_some_and(is_meant);
+        if !is_current && !self.previous.as_ref().is_some_and(is_meant) {
             return Verdict::Drop(Drop::InvalidMac1);
         }
         let is_initiation = message.first() == Some(&1);
@@ -120,7 +137,11 @@ impl FirstDefence {
         // Zeros mean that none was made: that spares the mac of looking.
         let proves_source = mac2 != [0; MAC_SIZE] && mac(&*cookie, &[body, mac1]).verify_slice(mac2).is_ok();
         if !proves_source {
-            return match self.create_reply(message, mac1, &cookie) {
+            let asked = if is_current { &self.identity } else { &self.previous };
+            let reply = asked
+                .as_ref()
+                .and_then(|asked| create_reply(asked, &mut self.nonces, message, mac1, &cookie));
+            return match reply {
                 Some(reply) => Verdict::CookieReply(reply),
                 None => Verdict::Drop(Drop::UnderLoad),
             };
@@ -153,32 +174,69 @@ impl FirstDefence {
         };
         Zeroizing::new(cookie.finalize().into_bytes().into())
     }
+}
 
-    /// Type 3, the index of its sender, a nonce, the cookie sealed by XChaCha20-Poly1305 over its mac1.
-    fn create_reply(
-        &mut self,
-        message: &[u8],
-        mac1: &[u8],
-        cookie: &[u8; MAC_SIZE],
-    ) -> Option<[u8; COOKIE_REPLY_SIZE]> {
-        let mut reply = [0; COOKIE_REPLY_SIZE];
-        reply[0] = 3;
-        reply[4..8].copy_from_slice(message.get(4..8)?);
-        let (nonce, sealed) = reply[8..].split_at_mut(COOKIE_NONCE_SIZE);
-        self.nonces.fill(nonce);
-        let (nonce_start, nonce_end) = nonce.split_first_chunk::<16>()?;
-        let counter = u64::from_le_bytes(nonce_end.try_into().ok()?);
-        let aead = ChaCha20Poly1305::new(&derive_subkey(&self.identity.as_ref()?.cookie_key, nonce_start));
-        let (text, tag) = sealed.split_at_mut(MAC_SIZE);
-        text.copy_from_slice(cookie);
-        tag[..TAG_SIZE].copy_from_slice(&aead.seal(counter, mac1, text));
-        Some(reply)
-    }
+/// Type 3, the index of its sender, a nonce, the cookie sealed by XChaCha20-Poly1305 over its mac1.
+fn create_reply(
+    identity: &Identity,
+    nonces: &mut RandomPool,
+    message: &[u8],
+    mac1: &[u8],
+    cookie: &[u8; MAC_SIZE],
+) -> Option<[u8; COOKIE_REPLY_SIZE]> {
+    let mut reply = [0; COOKIE_REPLY_SIZE];
+    reply[0] = 3;
+    reply[4..8].copy_from_slice(message.get(4..8)?);
+    let (nonce, sealed) = reply[8..].split_at_mut(COOKIE_NONCE_SIZE);
+    nonces.fill(nonce);
+    let (nonce_start, nonce_end) = nonce.split_first_chunk::<16>()?;
+    let counter = u64::from_le_bytes(nonce_end.try_into().ok()?);
+    let aead = ChaCha20Poly1305::new(&derive_subkey(&identity.cookie_key, nonce_start));
+    let (text, tag) = sealed.split_at_mut(MAC_SIZE);
+    text.copy_from_slice(cookie);
+    tag[..TAG_SIZE].copy_from_slice(&aead.seal(counter, mac1, text));
+    Some(reply)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn addressed_to(mac1_key: &[u8; KEY_SIZE]) -> [u8; 148] {
+        let mut message = [0; 148];
+        message[0] = 1;
+        let mac1 = mac(mac1_key, &[&message[..116]]).finalize().into_bytes();
+        message[116..132].copy_from_slice(&mac1);
+        message
+    }
+
+    #[test]
+    fn messages_to_the_previous_identity_pass_until_it_is_gone_and_get_its_cookies() {
+        let mut defence = FirstDefence::default();
+        defence.set_identity(Some((&[1; KEY_SIZE], &[2; KEY_SIZE])));
+        let source = SocketAddr::from(([198, 51, 100, 1], 51820));
+        let (current, previous) = (addressed_to(&[1; KEY_SIZE]), addressed_to(&[3; KEY_SIZE]));
+        let is_dropped = |verdict| matches!(verdict, Verdict::Drop(Drop::InvalidMac1));
+        assert!(is_dropped(defence.judge(&previous, source, 0, SECOND)));
+        defence.set_previous_identity(Some((&[3; KEY_SIZE], &[4; KEY_SIZE])));
+        for message in [&current, &previous] {
+            assert!(matches!(defence.judge(message, source, 0, SECOND), Verdict::Pass));
+        }
+        for (message, cookie_key) in [(&current, [2; KEY_SIZE]), (&previous, [4; KEY_SIZE])] {
+            let Verdict::CookieReply(reply) = defence.judge(message, source, UNDER_LOAD_DEPTH, SECOND) else {
+                panic!("under load it is answered with a cookie");
+            };
+            let nonce_start: &[u8; 16] = reply[8..24].try_into().unwrap();
+            let counter = u64::from_le_bytes(reply[24..32].try_into().unwrap());
+            let mut cookie = *defence.cookie(source, SECOND);
+            let aead = ChaCha20Poly1305::new(&derive_subkey(&cookie_key, nonce_start));
+            let tag = aead.seal(counter, &message[116..132], &mut cookie);
+            assert_eq!((&reply[32..48], &reply[48..]), (&cookie[..], &tag[..]));
+        }
+        defence.set_previous_identity(None);
+        assert!(is_dropped(defence.judge(&previous, source, 0, SECOND)));
+        assert!(!is_dropped(defence.judge(&current, source, 0, SECOND)));
+    }
 
     #[test]
     fn past_two_hundred_a_second_initiations_need_a_cookie_though_the_core_keeps_up() {

@@ -137,6 +137,12 @@ impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
         self.events.discard_handshakes();
     }
 
+    /// The same of a key that we had before, whose messages pass as well; None: there is none.
+    pub fn set_previous_identity(&self, keys: Option<(&[u8; KEY_SIZE], &[u8; KEY_SIZE])>) {
+        let _tables = self.write();
+        lock(&self.defence).set_previous_identity(keys);
+    }
+
     /// Replaces what was expected before.
     pub fn expect(&self, datagrams: DatagramFilter) {
         self.write().expected = datagrams;
