@@ -26,17 +26,7 @@ impl Sum {
     /// Add octets; an odd last one counts as the upper half of a number.
     #[must_use]
     pub fn octets(self, data: &[u8]) -> Self {
-        // Native order and wide lanes while adding: the sum commutes with swapping octets (RFC 1071 §2 B).
-        let mut sum = 0u64;
-        let mut chunks = data.chunks_exact(4);
-        for chunk in &mut chunks {
-            sum += u64::from(u32::from_ne_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]));
-        }
-        let mut tail = [0; 4];
-        let rest = chunks.remainder();
-        tail[..rest.len()].copy_from_slice(rest);
-        sum += u64::from(u32::from_ne_bytes(tail));
-        Self(self.0 + u64::from(u16::from_be_bytes(fold(sum).to_ne_bytes())))
+        Self(self.0 + u64::from(u16::from_be_bytes(fold(add_up(data)).to_ne_bytes())))
     }
 
     /// The sum in 16 bits, not complemented.
@@ -50,6 +40,44 @@ impl Sum {
     pub fn checksum(self) -> u16 {
         !fold(self.0)
     }
+}
+
+/// The sum of 32-bit numbers in native order: it commutes with swapping octets (RFC 1071 §2 B).
+fn add_up(data: &[u8]) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the CPU has AVX2.
+        return unsafe { add_up_avx2(data) };
+    }
+    add_up_in_lanes(data)
+}
+
+/// The same, compiled for vectors of 32 octets: a third of a superpacket's time outside the cipher was this sum.
+///
+/// # Safety
+///
+/// The CPU has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn add_up_avx2(data: &[u8]) -> u64 {
+    add_up_in_lanes(data)
+}
+
+#[inline(always)]
+fn add_up_in_lanes(data: &[u8]) -> u64 {
+    let (mut lower, mut upper) = (0u64, 0u64);
+    let mut chunks = data.chunks_exact(8);
+    for chunk in &mut chunks {
+        let octets = [chunk[0], chunk[1], chunk[2], chunk[3], chunk[4], chunk[5], chunk[6], chunk[7]];
+        let number = u64::from_ne_bytes(octets);
+        lower += number & 0xffff_ffff;
+        upper += number >> 32;
+    }
+    let rest = chunks.remainder();
+    let mut tail = [0; 8];
+    tail[..rest.len()].copy_from_slice(rest);
+    let tail = u64::from_ne_bytes(tail);
+    lower + upper + (tail & 0xffff_ffff) + (tail >> 32)
 }
 
 fn fold(mut sum: u64) -> u16 {
