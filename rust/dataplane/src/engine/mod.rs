@@ -157,6 +157,7 @@ impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
     pub fn set_udp(&self, udp: U, listen_port: u16, max_segments: usize) {
         let mut tables = self.write();
         tables.udp = Some(udp);
+        tables.binding += 1;
         tables.listen_port = listen_port;
         tables.max_segments = max_segments;
     }
@@ -165,6 +166,7 @@ impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
     pub fn unbind(&self) {
         let mut tables = self.write();
         tables.udp = None;
+        tables.binding += 1;
         tables.listen_port = 0;
         tables.peers.values_mut().for_each(|peer| peer.source = None);
         self.events.discard_handshakes();

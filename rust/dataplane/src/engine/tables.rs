@@ -46,6 +46,8 @@ pub struct IndexEntry {
 pub struct Tables<U, T> {
     /// The sockets.
     pub udp: Option<U>,
+    /// How often they were opened or closed: what was read of others is known by it.
+    pub binding: u64,
     /// The TUN.
     pub tun: Option<T>,
     /// Packets from and to the TUN begin with a virtio header.
@@ -80,6 +82,7 @@ impl<U, T> Tables<U, T> {
     pub fn new() -> Self {
         Self {
             udp: None,
+            binding: 0,
             tun: None,
             vnet_hdr: false,
             joins: Protocols { tcp: true, udp: true },

@@ -10,6 +10,7 @@ mod clock;
 mod control;
 #[cfg(test)]
 mod faults;
+mod inbox;
 mod offload;
 mod poller;
 mod relay;
@@ -36,6 +37,7 @@ pub use udp::HostUdp;
 use crate::coalesce::Protocols;
 use crate::engine::{Engine, Outbox};
 use crate::virtio;
+use inbox::Inbox;
 use poller::Poller;
 
 /// The longest read of a TUN.
@@ -45,8 +47,10 @@ const BATCH_OCTETS: usize = 48 * 1024;
 /// Packets of a batch; small ones of one flow leave by one send.
 const BATCH_PACKETS: usize = 128;
 const MOST_DATAGRAM: usize = 65_535;
-/// Receives before the poller is asked for the other socket.
+/// Receives in one go; many small datagrams do not keep the other socket waiting.
 const RECEIVES_A_TURN: usize = 64;
+/// How often a socket is asked for more before the poller is asked for the other.
+const FILLS_A_TURN: usize = 16;
 /// Datagrams that one send takes (UDP_MAX_SEGMENTS of kernels before 6.9).
 const MAX_SEGMENTS: usize = 64;
 /// Reads of the TUN that may fail one after the other, with ever longer pauses, before it counts as gone.
@@ -262,25 +266,39 @@ impl Shared {
 
     /// From the sockets to the TUN.
     fn receive(&self) {
-        let mut buffer: Box<[u8]> = vec![0; MOST_DATAGRAM + 1].into();
+        let mut inbox = Inbox::new();
         while !self.is_closing() {
             let ready = match self.receiving.wait() {
                 Ok(ready) => ready,
                 Err(error) => return self.fail(format!("it cannot wait for the sockets: {error}")),
             };
             for number in ready {
-                for _ in 0..RECEIVES_A_TURN {
-                    let tables = self.engine.read();
-                    let Some(udp) = &tables.udp else { break };
-                    let Some(received) = udp.socket(number).and_then(|socket| socket.receive(&mut buffer))
-                    else {
+                for _ in 0..FILLS_A_TURN {
+                    if !self.receive_from(number, &mut inbox) {
                         break;
-                    };
-                    udp.note_origin(&received.origin);
-                    self.engine.received(tables, &mut buffer, &received);
+                    }
                 }
             }
         }
+    }
+
+    /// Deal with what a socket has. False when it has nothing.
+    fn receive_from(&self, number: u64, inbox: &mut Inbox) -> bool {
+        let mut tables = self.engine.read();
+        let binding = tables.binding;
+        let Some(udp) = &tables.udp else { return false };
+        let Some(socket) = udp.socket(number) else { return false };
+        if !inbox.fill(|buffer| socket.receive(buffer)) {
+            return false;
+        }
+        for (octets, run) in inbox.runs() {
+            // Commands may come between two runs: what a closed socket brought is nobody's.
+            let Some(udp) = tables.udp.as_ref().filter(|_| tables.binding == binding) else { return false };
+            udp.note_origin(&run.origin);
+            self.engine.received(tables, octets, run);
+            tables = self.engine.read();
+        }
+        true
     }
 }
 
@@ -353,6 +371,20 @@ mod tests {
         for gone in [libc::EBADF, libc::EBADFD, libc::ENODEV, libc::ENXIO] {
             assert_eq!(ReadFailures::default().pause_after(&io::Error::from_raw_os_error(gone)), None);
         }
+    }
+
+    #[test]
+    fn sockets_that_were_opened_again_are_told_from_those_before() {
+        let wanted = Offload { tso: true, uso: true, gso: true, gro: true };
+        let host =
+            HostEngine::new(wanted, Limits { staged_octets: 1 << 20, socket_buffer: 1 << 20 }).unwrap();
+        let binding = || host.engine().read().binding;
+        host.bind(0, 0).unwrap();
+        let first = binding();
+        host.engine().unbind();
+        assert_ne!(binding(), first);
+        host.bind(0, 0).unwrap();
+        assert_ne!(binding(), first);
     }
 
     #[test]
