@@ -50,6 +50,7 @@ class Coordinator:
         """And wait until it answers."""
         listen = f"127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "coordinator", "serve", "--state-dir", str(self.state_dir)]
+        told = self.log.stat().st_size if self.log.exists() else 0
         self._log_file = self.log.open("ab")
         self.process = subprocess.Popen(
             [*command, "--listen", listen, "--url", self.url, *self.options],
@@ -57,9 +58,12 @@ class Coordinator:
             stderr=subprocess.STDOUT,
             env=self.environment(),
         )
-        size = self.log.stat().st_size
-        wait_until(lambda: self.has_ended() or "Next:" in self.text()[size:], "the coordinator runs", 30)
+        wait_until(lambda: self.has_ended() or self._answers_since(told), "the coordinator runs", 60)
         assert not self.has_ended(), self.text()
+
+    def _answers_since(self, told: int) -> bool:
+        """Whether it has said so behind the first `told` octets of its log."""
+        return b"Next:" in self.log.read_bytes()[told:]
 
     def has_ended(self) -> bool:
         assert self.process is not None

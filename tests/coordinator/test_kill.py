@@ -240,6 +240,7 @@ def test_killed_at_random_moments_it_loses_nothing_that_it_acknowledged(
         watching = Watching(Stubborn(1, token))
         watching.host.join()
         watching.start()
+        wait_until(lambda: watching.streams > 0, "the first stream", 60)
         work = Work(coordinator, token, hosts, edits=hosts // 2)
         workers = work.run()
         for turn in itertools.count():
