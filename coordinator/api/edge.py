@@ -38,7 +38,7 @@ BODY_TIMEOUT = 15.0
 PACKED_SIZE: Final = 4096
 """Octets from which an answer is worth compressing."""
 PACKED_LEVEL: Final = 1
-"""Of gzip: 1,000 nodes (390 KB) in 4 ms to a third; level 6 takes four times as long for a twentieth less."""
+"""Of gzip: 400 nodes (202 KB) in 1.5 ms to a quarter; level 6 takes twice as long for a twentieth less."""
 
 _HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
