@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
 
 import msgspec
 from sqlalchemy import Connection
@@ -19,9 +19,11 @@ from coordinator.api.context import Context, context_of
 from coordinator.api.edge import answer, answer_reading, limit_stranger, observed_address, read_octets
 from coordinator.api.table import Endpoint, Needs
 from coordinator.errors import Refusal
+from coordinator.preview import Change, what_changes
 from coordinator.rights import Caller
 from coordinator.store.audit import Actor, write_audit
 from coordinator.store.networks import find_network_id
+from coordinator.store.previews import read_state
 from coordinator.store.replies import Reply, claim_reply, fill_reply
 from coordinator.vault import WrappingKey
 from wgpy.mesh.encoding import JsonObject, MalformedMessage, canonical_json, decode_json, encode_b64u
@@ -32,6 +34,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_PAGE = 1000
+
+
+class Previewed(Exception):
+    """A change was tried and undone: raised where it was made, so that nothing of it stays."""
+
+    def __init__(self, changes: list[Change]) -> None:
+        super().__init__()
+        self.changes = changes
 
 
 @dataclass(slots=True)
@@ -81,6 +91,11 @@ class Call(Generic[B]):
             raise MalformedMessage(f"{name}: expected an integer from {low} to {high}, got something else")
         return int(text)
 
+    @property
+    def is_dry_run(self) -> bool:
+        """Raises MalformedMessage."""
+        return bool(self.number("dry_run", 0, 0, 1))
+
     def limit(self) -> int:
         return self.number("limit", 100, 1, MAX_PAGE) or 100
 
@@ -104,7 +119,12 @@ class Call(Generic[B]):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R:
-        """Make the change, with its entry in the audit log, in one transaction; If-Match is checked in it."""
+        """Make the change, with its entry in the audit log, in one transaction; If-Match is checked in it.
+
+        In a dry run it raises Previewed.
+        """
+        if self.is_dry_run:
+            await self.context.store.write(self._preview, change, *args, **kwargs)
         return await self.context.store.write(self._audited, change, *args, **kwargs)
 
     async def create(
@@ -116,7 +136,7 @@ class Call(Generic[B]):
     ) -> Response:
         """As `change`, and once alone under one Idempotency-Key; `show` makes the answer of the result."""
         key = self.request.headers.get("idempotency-key")
-        if key is None:
+        if key is None or self.is_dry_run:
             return self._created(msgspec.json.encode(show(await self.change(change, *args, **kwargs))))
         if not 1 <= len(key) <= 255:
             raise Refusal("malformed", "an Idempotency-Key has 1 to 255 characters")
@@ -164,6 +184,19 @@ class Call(Generic[B]):
         self.etag = None if after is None else etag_of(after)
         return result
 
+    def _preview(
+        self,
+        connection: Connection,
+        change: Callable[Concatenate[Connection, P], R],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> NoReturn:
+        before = read_state(connection, self.network_id)
+        self._audited(connection, change, *args, **kwargs)
+        self.etag = None
+        raise Previewed(what_changes(before, read_state(connection, self.network_id)))
+
     def _check_match(self, before: JsonObject | None) -> None:
         """Raises Refusal `changed`."""
         wanted = self.request.headers.get("if-match")
@@ -188,7 +221,11 @@ async def serve_endpoint(endpoint: Endpoint, request: Request) -> ASGIApp:
         # Before the body is read: a change in between costs a needless refusal, never a lost one.
         value = await call.read(subject.read, call.network_id, call.path(subject.parameter))
         call.etag = None if value is None else etag_of(value)
-    result = await endpoint.handler(call)
+    try:
+        result = await endpoint.handler(call)
+    except Previewed as preview:
+        found = {"changes": [change.to_json() for change in preview.changes]}
+        return answer(msgspec.json.encode(found), 200)
     if result is None:
         response = Response(status_code=204, headers={"cache-control": "no-store"})
     elif isinstance(result, (msgspec.Struct, dict)):
@@ -215,6 +252,8 @@ async def _open(endpoint: Endpoint, request: Request) -> Call[Any]:
         network_id = await _authorise_network(endpoint.needs, request, caller)
     if endpoint.edits and "if-match" not in request.headers:
         raise Refusal("needs_if_match", "send the ETag of what you saw as If-Match, or `*` to overwrite")
+    if "dry_run" in request.query_params and not endpoint.previews:
+        raise MalformedMessage("dry_run: this cannot be tried without doing it; nothing was done")
     raw_body = b""
     body: Any = None
     if endpoint.takes is not None:

@@ -13,6 +13,7 @@ from coordinator.errors import Refusal
 from coordinator.gateways import EXIT_RANGES, parse_range
 from coordinator.presence import PresenceLane
 from coordinator.store import forwards
+from coordinator.store.previews import read_state
 from wgpy.errors import ConfigError
 from wgpy.mesh.encoding import MAX_PREFIXES, JsonObject
 
@@ -68,7 +69,11 @@ def _read_range(connection: Connection, network_id: str, forward_id: str) -> Jso
 async def list_ranges(call: Call[None]) -> JsonObject:
     rows = await call.read(forwards.list_forwards, call.network_id)
     lane = await call.context.hub.presence_of(call.network_id)
-    return {"ranges": [_with_presence(row, lane) for row in rows]}
+    state = await call.read(read_state, call.network_id)
+    return {
+        "ranges": [_with_presence(row, lane) for row in rows],
+        "conflicts": [conflict.to_json() for conflict in state.conflicts()],
+    }
 
 
 async def publish_ranges(call: Call[NewRanges]) -> object:
@@ -108,10 +113,10 @@ ENDPOINTS: Final = (
     Endpoint(
         "POST", _ALL, publish_ranges, Needs.ADMIN, "range.publish",
         "Have a node forward ranges, or approve what it offers", takes=NewRanges, status=201,
-        subject=Subject(_read_node_ranges, made=_node_of), codes=("not_found", "range_in_use"),
+        subject=Subject(_read_node_ranges, made=_node_of), codes=("not_found", "range_in_use"), previews=True,
     ),
     Endpoint(
         "DELETE", _ALL + "/{range}", withdraw_range, Needs.ADMIN, "range.withdraw", "Take a range back",
-        subject=Subject(_read_range, "range"), codes=("not_found", "conflict"),
+        subject=Subject(_read_range, "range"), codes=("not_found", "conflict"), previews=True,
     ),
 )  # fmt: skip

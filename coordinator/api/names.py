@@ -66,6 +66,6 @@ ENDPOINTS: Final = (
     ),
     Endpoint(
         "PUT", _PATH, set_names, Needs.ADMIN, "names.set", "Put these in the place of those before",
-        takes=NewNames, subject=_NAMES, codes=("not_found",),
+        takes=NewNames, subject=_NAMES, codes=("not_found",), previews=True,
     ),
 )  # fmt: skip

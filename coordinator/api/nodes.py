@@ -97,7 +97,7 @@ ENDPOINTS: Final = (
     Endpoint("GET", _ONE, show_node, Needs.READ, "node.show", "A node", subject=_NODE),
     Endpoint(
         "PATCH", _ONE, edit_node, Needs.ADMIN, "node.edit", "Rename, tag, disable or enable it",
-        takes=NodeEdit, subject=_NODE, codes=("not_found", "name_in_use"),
+        takes=NodeEdit, subject=_NODE, codes=("not_found", "name_in_use"), previews=True,
     ),
     Endpoint(
         "POST", _ONE + "/rotate", rotate_node, Needs.ADMIN, "node.rotate", "Ask it for a new WireGuard key",
@@ -105,6 +105,6 @@ ENDPOINTS: Final = (
     ),
     Endpoint(
         "DELETE", _ONE, remove_node, Needs.ADMIN, "node.remove", "Remove it",
-        subject=_NODE, codes=("not_found",),
+        subject=_NODE, codes=("not_found",), previews=True,
     ),
 )  # fmt: skip

@@ -11,7 +11,7 @@ import msgspec
 from starlette.responses import Response
 
 from coordinator.api.call import Call
-from coordinator.api.table import Endpoint, Needs
+from coordinator.api.table import DRY_RUN, Endpoint, Needs
 from coordinator.errors import STATUS
 from wgpy.mesh.encoding import JsonObject
 from wgpy.mesh.wire import PROBLEM_TYPE, WIRE_VERSION
@@ -56,7 +56,7 @@ def codes_of(endpoint: Endpoint) -> list[str]:
             codes.add("cross_site")
         if endpoint.takes is not None:
             codes |= {"malformed", "too_large"}
-    if endpoint.query:
+    if endpoint.query or endpoint.previews:
         codes.add("malformed")
     if "{" in endpoint.path:
         codes.add("not_found")
@@ -127,7 +127,7 @@ def _parameters_of(endpoint: Endpoint) -> Iterable[JsonObject]:
     for name in re.findall(r"{(\w+)}", endpoint.path):
         schema: JsonObject = {"type": "string", "minLength": 1}
         yield {"name": name, "in": "path", "required": True, "description": "name or id", "schema": schema}
-    for query in endpoint.query:
+    for query in (*endpoint.query, *((DRY_RUN,) if endpoint.previews else ())):
         schema = {"type": "integer", "minimum": 0} if query.kind is int else {"type": "string"}
         yield {"name": query.name, "in": "query", "description": query.what, "schema": schema}
     if endpoint.edits:

@@ -60,6 +60,8 @@ PAGE = (
     Query("after", "the `next` of the page before"),
 )
 
+DRY_RUN = Query("dry_run", "1: change nothing, and tell what would change on which nodes", int)
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -84,6 +86,8 @@ class Endpoint:
     codes: tuple[str, ...] = ()
     media: tuple[str, ...] = ("application/json",)
     raw: bool = False
+    previews: bool = False
+    """Whether `?dry_run=1` tells what it would change, and changes nothing."""
 
     @property
     def creates(self) -> bool:

@@ -6,6 +6,7 @@ import ipaddress
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
@@ -149,7 +150,7 @@ def publish(
     touched = {node_id}
     taken = [*network_ranges, *(row.forward.range for row in every), *wish.ranges]
     for target in wish.ranges:
-        range_ = _range_of(target, wish, taken, network_ranges, rng)
+        range_ = _range_of(target, wish, taken, network_ranges, Random(f"{node_id} {target}"))
         mine = next((r for r in every if r.node_id == node_id and r.forward.target == target), None)
         if wish.virtual == "auto" and mine is not None and mine.forward.is_virtual:
             range_ = mine.forward.range
@@ -199,7 +200,7 @@ def _range_of(
     check_range(target, network_ranges if wish.virtual is None else ())
     if wish.virtual is None:
         return target
-    if isinstance(wish.virtual, str):
+    if isinstance(wish.virtual, str):  # the same each time, so that what a dry run tells comes true
         return choose_virtual(target, taken, rng)
     virtual = wish.virtual
     check_range(virtual, network_ranges)

@@ -22,6 +22,8 @@ PAGES = {
     "/": "Networks",
     "/networks/office": "office",
     "/networks/office/mesh": "office",
+    "/networks/office/gateways": "office",
+    "/networks/office/names": "office",
     "/networks/office/tokens": "office",
     "/networks/office/settings": "office",
     "/networks/office/nodes/a-host-with-a-rather-long-name-that-somebody-chose": "a-host-with",
@@ -42,6 +44,8 @@ DIALOGS = {
         "Disable",
         "Remove",
     ],
+    "/networks/office/gateways": ["Publish a range", "Add an exit node", "Edit 192.168.1.0/24 at paris"],
+    "/networks/office/names": ["Add a record", "Add a domain", "Remove nas, 192.168.1.9"],
     "/networks/office/tokens": ["New token", "Revoke"],
     "/networks/office/settings": ["Delete this network"],
     "/people": ["Add somebody", "Roles", "Keep out"],
@@ -62,6 +66,11 @@ def office(coordinator: Coordinator) -> Iterator[Crowd]:
     crowd.say(1, 2, lost("no answer from 203.0.113.4:51820 for 31 s; is UDP blocked in between?"))
     crowd.watch()
     crowd.report()
+    coordinator.run("gateway", "add", "paris", "192.168.1.0/24", "--network", "office")
+    coordinator.run("gateway", "add", "tokyo", "192.168.0.0/16", "--network", "office")
+    coordinator.run("gateway", "add", "berlin", "--exit", "--network", "office")
+    coordinator.run("names", "add", "nas", "192.168.1.9", "--network", "office")
+    coordinator.run("names", "domain", "corp.example", "10.20.0.53", "--network", "office")
     yield crowd
     crowd.close()
 

@@ -62,6 +62,11 @@ export async function send(method, parts, options) {
   return (await request(method, `/v1/admin/${path(parts)}`, options)).value;
 }
 
+/** What `send` with the same arguments would change, without doing it → [{ text, nodes, count, warning }]. */
+export async function tryOut(method, parts, options) {
+  return (await request(method, `/v1/admin/${path(parts)}?dry_run=1`, { ...options, fresh: false })).value.changes;
+}
+
 /** GET with the ETag that an edit of it has to show. */
 export function getTagged(...parts) {
   return request("GET", `/v1/admin/${path(parts)}`);

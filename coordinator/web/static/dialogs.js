@@ -61,34 +61,45 @@ export function entered(form) {
   return values;
 }
 
-/** A form that stays until `submit(values)` succeeds; a refusal is shown inside and nothing entered is lost. */
-export function form({ fields, action, submit, danger = false, cancel }) {
-  const fault = h("div");
-  const button = h("button", { class: danger ? "danger" : "primary", type: "submit" }, action);
+/** A form that stays until `submit(values)` succeeds; a refusal is shown inside and nothing entered is lost.
+ *  With `review(values)`, an element that tells what would come of it is shown first, and the same button then does it. */
+export function form({ fields, action, submit, review, danger = false, cancel }) {
+  const fault = h("div"), outlook = h("div", { role: "status" });
+  const first = review ? "See what changes" : action;
+  const button = h("button", { class: danger ? "danger" : "primary", type: "submit" }, first);
+  let reviewed = null;
   const element = h("form", {
+    oninput: () => { if (reviewed !== null) { reviewed = null; replace(outlook); button.textContent = first; } },
     onsubmit: async (event) => {
       event.preventDefault();
       button.disabled = true;
       replace(fault);
       try {
-        await submit(entered(element));
+        const values = entered(element), asked = JSON.stringify(values);
+        if (review && reviewed !== asked) {
+          replace(outlook, await review(values));
+          reviewed = asked;
+          button.textContent = action;
+          outlook.scrollIntoView({ block: "nearest" });
+        } else await submit(values);
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
         replace(fault, refusal(error));
       } finally {
         button.disabled = false;
+        if (reviewed !== null) button.focus();
       }
     },
-  }, fields, fault, h("div", { class: "actions row" }, cancel ? h("button", { type: "button", onclick: cancel }, "Cancel") : null, button));
+  }, fields, outlook, fault, h("div", { class: "actions row" }, cancel ? h("button", { type: "button", onclick: cancel }, "Cancel") : null, button));
   return element;
 }
 
 /** A form in a dialog → what `submit` gave, or undefined when it was closed. */
-export function ask(title, { intro, fields, action, submit, danger }) {
+export function ask(title, { intro, fields, action, submit, review, danger }) {
   return new Promise((resolve) => {
     let result;
     const content = form({
-      fields, action, danger,
+      fields, action, review, danger,
       cancel: () => dialog.close(),
       submit: async (values) => { result = await submit(values) ?? true; dialog.close(); },
     });
@@ -96,11 +107,11 @@ export function ask(title, { intro, fields, action, submit, danger }) {
   });
 }
 
-/** Ask before something that cannot be taken back. With `typed`, that word has to be typed. */
+/** Ask before something that cannot be taken back; `text` may be elements. With `typed`, that word has to be typed. */
 export function confirm(title, { text, action, typed, submit }) {
   const fields = typed ? [field({ name: "typed", label: `Type ${typed} to go on`, required: true, autocapitalize: "off", spellcheck: "false" })] : [];
   return ask(title, {
-    intro: h("p", null, text), fields, action, danger: true,
+    intro: typeof text === "string" ? h("p", null, text) : text, fields, action, danger: true,
     submit: async (values) => {
       if (typed && values.typed !== typed) throw new Refusal(0, { detail: `that was “${values.typed ?? ""}”; “${typed}” is expected` });
       return submit();

@@ -2,10 +2,11 @@
 
 import { facts, h, redraw, table } from "./dom.js";
 import { get, getTagged, send } from "./api.js";
-import { ask, confirm, copyable, field, toast } from "./dialogs.js";
+import { ask, copyable, field, toast } from "./dialogs.js";
 import { follow } from "./live.js";
 import { placeOf } from "./network.js";
 import { stateOf } from "./nodes.js";
+import { confirmChange } from "./preview.js";
 import { go } from "./router.js";
 import { may } from "./session.js";
 import { splitTags, tagList } from "./tags.js";
@@ -39,19 +40,17 @@ export async function nodePage({ network, node: name }, signal) {
 
   async function disable(node) {
     const isOff = Boolean(node.disabled_at);
-    const done = await confirm(isOff ? `Let ${node.name} in again?` : `Disable ${node.name}?`, {
-      text: isOff ? "The others see it again at once." : "The others forget it at once, and it sees nobody. It keeps its addresses and can be let in again.",
-      action: isOff ? "Enable" : "Disable", submit: () => edit({ disabled: !isOff }),
+    const { etag } = await getTagged(...where);
+    const done = await confirmChange(isOff ? `Let ${node.name} in again?` : `Disable ${node.name}?`, {
+      text: isOff ? null : "It keeps its addresses and can be let in again.",
+      action: isOff ? "Enable" : "Disable", calls: [["PATCH", where, { body: { disabled: !isOff }, etag }]], done: isOff ? `${node.name} is enabled.` : `${node.name} is disabled.`,
     });
-    if (done) { toast(isOff ? `${node.name} is enabled.` : `${node.name} is disabled.`); await refresh(); }
+    if (done) await refresh();
   }
 
   async function remove(node) {
-    const done = await confirm(`Remove ${node.name}?`, {
-      text: "It forgets the network, and needs a new token to come back.", action: "Remove", typed: node.name,
-      submit: () => send("DELETE", where),
-    });
-    if (done) { toast(`${node.name} is removed.`); go(placeOf(network)); }
+    const done = await confirmChange(`Remove ${node.name}?`, { action: "Remove", typed: node.name, calls: [["DELETE", where]], done: `${node.name} is removed.` });
+    if (done) go(placeOf(network));
   }
 
   function tunnels(node, pairs) {
