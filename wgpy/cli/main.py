@@ -37,6 +37,11 @@ SECTIONS: Final[dict[str, dict[str, _Entry]]] = {
             "wgpy.cli.netcheck", "netcheck", "Say how this host is seen from outside: UDP, NAT, direct paths."
         ),
         "doctor": _Entry("wgpy.cli.doctor", "doctor", "Say what this host can and cannot do."),
+        "bugreport": _Entry(
+            "wgpy.cli.bugreport",
+            "bugreport",
+            "Write one file with what helps to find a fault, without secrets.",
+        ),
         "service": _Entry("wgpy.cli.service", "service", "Start a mesh with the host."),
     },
     "What wg(8) has": {
