@@ -36,6 +36,7 @@ PURE = [
     "wgpy/agent/dns/resolv_conf.py",
     "wgpy/agent/dns/zone.py",
     "wgpy/darwin/commands.py",
+    "wgpy/agent/redact.py",
     "wgpy/uapi/messages.py",
     "wgpy/config.py",
     "wgpy/host/neighbours.py",
