@@ -10,8 +10,9 @@ from tests.coordinator.asgi import Service, running_service
 from tests.coordinator.rows import Rows
 from wgpy.addresses import Endpoint
 
-RANGES = "networks/home/ranges"
-NAMES = "networks/home/names"
+HOME = "networks/home"
+RANGES = f"{HOME}/ranges"
+NAMES = f"{HOME}/names"
 LAN = ip_network("192.168.1.0/24")
 SITE = ip_network("192.168.0.0/16")
 
@@ -127,7 +128,7 @@ async def test_a_dry_run_of_a_range_tells_what_would_change_where_and_changes_no
         assert conflict["sides"] == ["host-1", "host-2", "host-3"]
 
         # The gateway that is in use goes: it is told who takes over, and who loses a tunnel.
-        assert await tried(service, "DELETE", "networks/home/nodes/host-1") == [
+        assert await tried(service, "DELETE", f"{HOME}/nodes/host-1") == [
             "host-1 forgets this network, and has to be let in anew to come back [host-1]",
             "no tunnel to host-1 any more [host-2] [host-3]",
             "host-1 forwards 192.168.1.0/24 no longer [host-1]",
@@ -229,9 +230,9 @@ async def test_what_cannot_be_tried_is_not_done_either(sqlite_rows: Rows) -> Non
         await service.admin("POST", "networks", {"name": "home"})
         await service.member(1)
         for odd in ("2", "yes", ""):
-            refused = await service.admin("DELETE", f"networks/home/nodes/host-1?dry_run={odd}")
+            refused = await service.admin("DELETE", f"{HOME}/nodes/host-1?dry_run={odd}")
             assert (refused.status, refused.code) == (400, "malformed")
-        assert (await service.admin("GET", "networks/home/nodes/host-1")).status == 200
+        assert (await service.admin("GET", f"{HOME}/nodes/host-1")).status == 200
         document = (await service.request("GET", "/v1/openapi.json")).body
         parameters = json.loads(document)["paths"]["/v1/admin/networks/{network}/ranges"]["post"][
             "parameters"
@@ -244,7 +245,7 @@ async def test_a_kept_out_node_is_told_by_who_loses_its_tunnel(sqlite_rows: Rows
         await service.admin("POST", "networks", {"name": "home"})
         for number in (1, 2, 3):
             await service.member(number)
-        one = "networks/home/nodes/host-1"
+        one = f"{HOME}/nodes/host-1"
         assert await tried(service, "PATCH", one, {"disabled": True}) == [
             "no tunnel to host-1 any more [host-2] [host-3]"
         ]
