@@ -23,6 +23,7 @@ PAGES = {
     "/networks/office": "office",
     "/networks/office/mesh": "office",
     "/networks/office/gateways": "office",
+    "/networks/office/clients": "office",
     "/networks/office/names": "office",
     "/networks/office/tokens": "office",
     "/networks/office/settings": "office",

@@ -9,7 +9,7 @@ function given(card, name, text) {
   replace(card, h("h1", { tabindex: "-1" }, "Your WireGuard file"),
     h("p", null, "Save it and open it in the WireGuard app, or put it where wg-quick finds it. The link is used up: this page is the only place that has the file."),
     h("p", null, h("a", { class: "button", href: address, download: name }, `Save ${name}`)),
-    h("pre", null, text));
+    h("pre", { class: "file", tabindex: "0", "aria-label": "The file" }, text));
 }
 
 /** The secret stands behind the #, so that it was sent to nobody yet. */
