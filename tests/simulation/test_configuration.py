@@ -325,6 +325,19 @@ def test_up_and_down_are_idempotent(world: World, quiet: Pair) -> None:
     assert not alice.interface.is_up
 
 
+def test_what_waits_when_the_interface_comes_up_is_sent(world: World) -> None:
+    alice, bob = world.add_host("alice"), world.add_host("bob")
+    alice.add_peer(bob)
+    bob.add_peer(alice, endpoint=False)
+    bob.up()
+    packet = alice.send(bob)
+    world.run_for(10.0)
+    assert world.log == []
+    alice.up()
+    world.run_for(1.0)
+    assert bob.received == [packet]
+
+
 def test_keepalive_is_offered_at_up_to_peers_that_have_one_kept_up(world: World, quiet: Pair) -> None:
     alice, bob = quiet
     alice.down()
