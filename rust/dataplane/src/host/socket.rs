@@ -17,13 +17,13 @@ const PMTUDISC_DONT: libc::c_int = 0;
 
 /// One family's socket.
 pub struct UdpSocket {
-    pub(super) fd: OwnedFd,
-    pub(super) is_ipv6: bool,
+    fd: OwnedFd,
+    is_ipv6: bool,
     /// One call sends many datagrams.
     pub gso: bool,
     /// One call receives many.
     pub gro: bool,
-    pub(super) overflows: AtomicU32,
+    overflows: AtomicU32,
 }
 
 impl UdpSocket {
