@@ -88,9 +88,11 @@ def _at_home(
     for node_id, place in places.items():
         for address in sorted(place.own, key=str):
             for version, length in sizes:
+                if version != address.version:
+                    continue  # a longer prefix of the other family is longer than the whole address
                 shift = address.max_prefixlen - length
                 found = networks.get((version, length, int(address) >> shift << shift))
-                if version != address.version or found is None or node_id in gateways[found]:
+                if found is None or node_id in gateways[found]:
                     continue
                 others = [places[id_] for id_ in gateways[found] if id_ in places]
                 if not others or any(place.seen & other.seen for other in others):

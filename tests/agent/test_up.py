@@ -296,7 +296,8 @@ def test_ping_and_status_say_by_which_path_and_why_not(mesh: Mesh, host: Host) -
     target.host.run("true")
     done = host.run("wgpy", "ping", "target", "-c", "2", "-i", "0.2")
     assert re.search(
-        r"1: target \([\d.]+\) answered in [\d.]+ ms, direct by 198\.51\.100\.\d+:\d+", done.stdout
+        r"1: target \([\d.]+\) answered in [\d.]+ ms, direct by (198\.51\.100\.\d+|\[2001:db8:.*\]):\d+",
+        done.stdout,
     )
     assert host.run("wgpy", "ping", target.address("v6"), "-c", "1").returncode == 0
     assert "no node 'nobody' in this network" in refusal(host, "wgpy", "ping", "nobody")

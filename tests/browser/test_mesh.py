@@ -107,7 +107,7 @@ def test_the_table_says_in_text_what_the_lines_show(page: Page) -> None:
 
 def test_everything_in_the_graph_is_reached_by_the_keyboard(page: Page) -> None:
     page.get_by_label("Find a node").focus()
-    for _ in range(6):  # past the network's tabs: the whole graph is one stop
+    for _ in range(12):  # past the network's tabs: the whole graph is one stop
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.closest('svg.graph') !== null"):
             break
