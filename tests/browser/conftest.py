@@ -105,3 +105,11 @@ def enter(page: Page, name: str = "ada") -> None:
     """Sign in, without the form."""
     answer = page.request.post("/v1/sign-in", data={"name": name, "password": PASSWORD})
     assert answer.ok, answer.text()
+
+
+@pytest.fixture
+def page(make_page: Callable[..., Page], office: object) -> Page:
+    """A page of an admin of the module's `office`, which is there."""
+    page = make_page()
+    enter(page)
+    return page

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import begin, enter, keep
+from tests.browser.conftest import begin, keep
 from tests.browser.crowd import Crowd
 from tests.coordinator.process import Connection, Coordinator
 from wgpy.config import parse_config
@@ -33,13 +33,6 @@ def office(coordinator: Coordinator) -> Iterator[Crowd]:
     crowd.report()
     yield crowd
     crowd.close()
-
-
-@pytest.fixture
-def page(make_page: Callable[..., Page], office: Crowd) -> Page:
-    page = make_page()
-    enter(page)
-    return page
 
 
 def agree(crowd: Crowd, number: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import begin, enter, keep
+from tests.browser.conftest import begin, keep
 from tests.browser.crowd import Crowd
 from tests.coordinator.process import Connection, Coordinator
 
@@ -25,13 +25,6 @@ def office(coordinator: Coordinator) -> Iterator[Crowd]:
     crowd.report()
     yield crowd
     crowd.close()
-
-
-@pytest.fixture
-def page(make_page: Callable[..., Page], office: Crowd) -> Page:
-    page = make_page()
-    enter(page)
-    return page
 
 
 def offer(crowd: Crowd, number: int, *ranges: str) -> None:

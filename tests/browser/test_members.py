@@ -33,13 +33,6 @@ def office(coordinator: Coordinator) -> Iterator[Crowd]:
     crowd.close()
 
 
-@pytest.fixture
-def page(make_page: Callable[..., Page], office: Crowd) -> Page:
-    page = make_page()
-    enter(page)
-    return page
-
-
 def test_the_page_of_a_node_shows_its_tunnels_as_they_are(page: Page, office: Crowd) -> None:
     page.goto("/networks/office/nodes/alpha")
     table = page.get_by_role("table", name="Tunnels of alpha")
