@@ -13,9 +13,9 @@ import os
 import select
 import socket
 import struct
-from types import TracebackType
 from typing import Final, Self
 
+from wgpy.descriptor import OwnedDescriptor
 from wgpy.errors import ConfigError, HostError
 
 try:
@@ -63,12 +63,12 @@ def check_name(name: str) -> str:
     return name
 
 
-class Tun:
+class Tun(OwnedDescriptor):
     """A descriptor of a TUN device. Closing the last one deletes the device, unless it is persistent."""
 
     def __init__(self, fd: int) -> None:
         """Take over `fd`. Raises HostError when it is not an attached TUN device."""
-        self._fd = fd
+        super().__init__(fd)
         try:
             name, flags = _IFREQ.unpack(fcntl.ioctl(fd, _TUNGETIFF, bytes(_IFREQ.size)))
         except OSError as error:
@@ -116,23 +116,6 @@ class Tun:
             os.close(fd)
             raise
         return tun
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def fileno(self) -> int:
-        """-1 once closed."""
-        return self._fd
-
-    def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
     def _set_mtu(self, mtu: int) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:

@@ -12,10 +12,10 @@ import os
 import re
 import socket
 import struct
-from types import TracebackType
 from typing import Final, Protocol, Self
 
 from wgpy.darwin.interface import LinkState, host_ioctl, link_state, set_mtu, set_up
+from wgpy.descriptor import OwnedDescriptor
 from wgpy.errors import ConfigError, HostError
 
 CONTROL_NAME: Final = b"com.apple.net.utun_control"
@@ -82,14 +82,14 @@ def unit_of(name: str) -> int:
     return int(found[1]) + 1
 
 
-class Utun:
+class Utun(OwnedDescriptor):
     """As `wgpy.tun.Tun`, of which it has no offloads and no network namespaces."""
 
     vnet_hdr: Final = False
 
     def __init__(self, fd: int, control: Control | None = None) -> None:
         """Take over `fd`. Raises HostError when it is not a utun's."""
-        self._fd = fd
+        super().__init__(fd)
         self._control = control or HostControl()
         try:
             with socket.socket(fileno=os.dup(fd)) as sock:
@@ -121,23 +121,6 @@ class Utun:
             os.close(fd)
             raise
         return tun
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def fileno(self) -> int:
-        """-1 once closed."""
-        return self._fd
-
-    def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
     def current_name(self) -> str:
         """A utun cannot be renamed."""
