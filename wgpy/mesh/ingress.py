@@ -154,10 +154,7 @@ class Group:
     def from_json(cls, value: object) -> Self:
         """Raises MalformedMessage."""
         fields = Fields(value)
-        wanting = fields.fields("wanting")
-        nodes = [node for node, _, _ in fields.members("wanting")]
-        if len(nodes) > MAX_GATEWAYS:
-            raise MalformedMessage(f"wanting: expected at most {MAX_GATEWAYS} nodes, got {len(nodes)}")
+        wanting = _octets_by_node(fields, "wanting", KEY_SIZE)
         return cls(
             id=fields.identifier("id"),
             name=fields.label("name"),
@@ -168,11 +165,20 @@ class Group:
             dns=fields.boolean("dns"),
             public_key=None if fields.is_null("public_key") else fields.wireguard_key("public_key"),
             sealed=None if fields.is_null("sealed") else fields.octets("sealed", SEALED_KEY_SIZE),
-            wanting={node: MachinePublicKey(wanting.octets(node, KEY_SIZE)) for node in nodes},
+            wanting={node: MachinePublicKey(key) for node, key in wanting.items()},
             clients=tuple(
                 Client.from_json(item, path) for item, path in fields.items("clients", MAX_CLIENTS)
             ),
         )
+
+
+def _octets_by_node(fields: Fields, name: str, size: int) -> dict[str, bytes]:
+    """Of each gateway `size` octets, by its id. Raises MalformedMessage."""
+    found = fields.fields(name)
+    nodes = [node for node, _, _ in fields.members(name)]
+    if len(nodes) > MAX_GATEWAYS:
+        raise MalformedMessage(f"{name}: expected at most {MAX_GATEWAYS} nodes, got {len(nodes)}")
+    return {node: found.octets(node, size) for node in nodes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,14 +198,8 @@ class KeyHandover:
     def from_json(cls, value: object) -> Self:
         """Raises MalformedMessage."""
         fields = Fields(value)
-        sealed = fields.fields("sealed")
-        nodes = [node for node, _, _ in fields.members("sealed")]
-        if len(nodes) > MAX_GATEWAYS:
-            raise MalformedMessage(f"sealed: expected at most {MAX_GATEWAYS} nodes, got {len(nodes)}")
-        return cls(
-            fields.wireguard_key("public_key"),
-            {node: sealed.octets(node, SEALED_KEY_SIZE) for node in nodes},
-        )
+        sealed = _octets_by_node(fields, "sealed", SEALED_KEY_SIZE)
+        return cls(fields.wireguard_key("public_key"), sealed)
 
 
 @dataclass(frozen=True, slots=True)
