@@ -4,13 +4,10 @@ packets when they please, so the bench waits for them where it promises that som
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
 from tests.conformance.bench import MemoryBench
 from tests.conformance.far_end import FarEnd
 from tests.conformance.host_bench import MTU, HostBench
-from tests.simulation.native import PORT, SimulatedNativeEngine, load
+from tests.simulation.native import PORT, NativeClock, SimulatedNativeEngine
 from wgpy.addresses import Endpoint
 from wgpy.engine import DatagramFilter
 from wgpy.engine.native import NativeDeviceEngine, _from_endpoint
@@ -43,24 +40,11 @@ class NativeHostBench(HostBench):
         ]
 
 
-class NativeMemoryBench(MemoryBench):
+class NativeMemoryBench(NativeClock, MemoryBench):
     """Used like `MemoryBench`. Indices and cookies are drawn of the system's randomness."""
 
     def _make_engine(self) -> None:
-        self.engine = self.native = SimulatedNativeEngine(self, self._extension)
-
-    @property
-    def now(self) -> float:
-        return self._now
-
-    @now.setter
-    def now(self, now: float) -> None:
-        self._now = now
-        self._extension.set_now(round(now * 1e9))
-
-    @functools.cached_property
-    def _extension(self) -> Any:
-        return load()
+        self.engine = self.native = SimulatedNativeEngine(self, self.extension)
 
     def receive(self, datagram: bytes, origin: Origin, tos: int = 0) -> None:
         self.native.receive_datagram(datagram, origin, tos)
@@ -85,11 +69,11 @@ class NativeMemoryBench(MemoryBench):
         assert port == PORT, "its ends have a port of their own"
 
     def refuse(self, to: Endpoint) -> None:
-        self._extension.refuse(self.native._engine, _from_endpoint(to))
+        self.extension.refuse(self.native._engine, _from_endpoint(to))
 
     def skip_counters(self, far: FarEnd, counter: int) -> None:
-        self._extension.skip_counters(self.native._engine, far.engine_index, counter)
+        self.extension.skip_counters(self.native._engine, far.engine_index, counter)
 
     @property
     def handshake_depth(self) -> int:
-        return int(self._extension.handshake_depth(self.native._engine))
+        return int(self.extension.handshake_depth(self.native._engine))

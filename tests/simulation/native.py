@@ -4,6 +4,7 @@ world's clock. It is a build of its own, with the feature `simulation`, that `.c
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
@@ -33,12 +34,12 @@ def load() -> ModuleType:
     return module
 
 
-class NativeWorld(World):
-    """A world whose hosts have the native engine. One at a time: they share a clock."""
+class NativeClock:
+    """The native engine's clock is set with ours. One world or bench at a time: the engines share it."""
 
-    def __init__(self, seed: int = 0, delay: float = 0.0) -> None:
-        self.extension: Any = load()
-        super().__init__(seed, delay)
+    @functools.cached_property
+    def extension(self) -> Any:
+        return load()
 
     @property
     def now(self) -> float:
@@ -48,6 +49,10 @@ class NativeWorld(World):
     def now(self, now: float) -> None:
         self._now = now
         self.extension.set_now(round(now * 1e9))
+
+
+class NativeWorld(NativeClock, World):
+    """A world whose hosts have the native engine."""
 
     def add_host(self, name: str) -> Host:
         return NativeHost(self, name, len(self.hosts) + 1)
