@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
-from wgpy.addresses import Endpoint, IPAddress, Prefix
+from wgpy.addresses import Endpoint, IPAddress, Prefix, is_inside
 from wgpy.mesh.encoding import JsonObject
 from wgpy.mesh.forward import is_default
 from wgpy.mesh.paths import PathKind, kind_of
@@ -62,7 +62,7 @@ def _nested(
     """Ranges within others: two either nest or have nothing in common."""
     around: list[Prefix] = []
     for narrow in ordered:
-        while around and not _lies_in(narrow, around[-1]):
+        while around and not is_inside(narrow, around[-1]):
             around.pop()
         if around and not set(gateways[narrow]) <= set(gateways[around[-1]]):
             wide = around[-1]
@@ -73,10 +73,6 @@ def _nested(
             )
             yield Conflict(narrow, tuple(dict.fromkeys((*here, *there))), text)
         around.append(narrow)
-
-
-def _lies_in(narrow: Prefix, wide: Prefix) -> bool:
-    return narrow.version == wide.version and narrow.network_address in wide
 
 
 def _at_home(

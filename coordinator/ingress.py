@@ -8,9 +8,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from coordinator.addresses import MAX_HOST_NUMBER
-from wgpy.addresses import Prefix, parse_port
+from wgpy.addresses import Prefix, is_inside, parse_port
 from wgpy.errors import ConfigError
-from wgpy.mesh.consent import is_inside
 
 SESSION_TIME: Final = 180.0
 """Seconds after its last handshake for which a client counts as connected: WireGuard's REJECT_AFTER_TIME."""

@@ -91,6 +91,22 @@ def host_prefix(address: IPAddress) -> Prefix:
     return ipaddress.ip_network(address)
 
 
+def is_inside(inner: Prefix, outer: Prefix) -> bool:
+    """Whether every address of `inner` is one of `outer`."""
+    return (
+        inner.version == outer.version
+        and inner.prefixlen >= outer.prefixlen
+        and inner.network_address in outer
+    )
+
+
+def collapsed(prefixes: Iterable[Prefix]) -> list[Prefix]:
+    """The same addresses, of one family: what lies in another goes, neighbours are joined."""
+    # The types allow for one version only, and the function for no empty list.
+    found = list(prefixes)
+    return list(ipaddress.collapse_addresses(found)) if found else []  # type: ignore[type-var]
+
+
 class PackedPrefixes(Sequence[Prefix]):
     """Prefixes by the hundred thousand: each becomes an object, or text, only when it is looked at.
 

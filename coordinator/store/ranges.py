@@ -14,8 +14,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from coordinator.addresses import REST_AGE, Taken, check_ranges, host_address, host_number
 from coordinator.errors import Refusal
 from coordinator.store.tables import addresses, forwards, networks, nodes
-from wgpy.addresses import IPAddress, Prefix
-from wgpy.mesh.consent import is_inside
+from wgpy.addresses import IPAddress, Prefix, is_inside
 
 
 def check_free(ranges: Sequence[Prefix], taken: Sequence[Taken], remedy: str) -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.mesh.examples import make_map, make_network, make_node, node_id
-from wgpy.addresses import Prefix
-from wgpy.mesh.consent import Choices, ClippedMap, Surroundings, clip, grant, is_inside
+from wgpy.addresses import Prefix, is_inside
+from wgpy.mesh.consent import Choices, ClippedMap, Surroundings, clip, grant
 from wgpy.mesh.gateways import GatewayChoice
 from wgpy.mesh.netmap import Map, Node, UnreadableNode
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final, Self
 
-from wgpy.addresses import Prefix, parse_prefix
+from wgpy.addresses import Prefix, is_inside, parse_prefix
 from wgpy.errors import ConfigError
-from wgpy.mesh.consent import is_inside
 from wgpy.mesh.forward import is_default
 
 EXIT_RANGES: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))

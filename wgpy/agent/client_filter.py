@@ -7,14 +7,13 @@ one node alone is reached by that one alone. Between two clients both have to be
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from wgpy.addresses import Prefix
+from wgpy.addresses import Prefix, collapsed
 from wgpy.agent.gateway import GatewayPlan, HostFacts, forwarding_sysctls
-from wgpy.host.nft import Chain, NftSet, NftTable, table_name
+from wgpy.host.nft import Chain, NftSet, NftTable, prefix_set, table_name
 from wgpy.host.setting import HostSetting
 
 _FORWARD_HOOK: Final = "filter hook forward priority filter - 5; policy accept;"
@@ -61,10 +60,10 @@ def _table(part: ClientPart, plan: GatewayPlan, interface: str) -> NftTable:
     for version, family, kind in ((4, "ip", "ipv4_addr"), (6, "ip6", "ipv6_addr")):
         sets += [
             NftSet(f"reach{version}", f"{kind} . {kind}", _pairs(part.reach, version)),
-            _ranges(
+            prefix_set(
                 f"local{version}", kind, (f.range for f, _ in plan.forwards if f.range.version == version)
             ),
-            _ranges(f"own{version}", kind, (p for p in part.addresses if p.version == version)),
+            prefix_set(f"own{version}", kind, (p for p in part.addresses if p.version == version)),
         ]
         forth = f"ct original {family} saddr . ct original {family} daddr @reach{version}"
         back = f"ct original {family} daddr . ct original {family} saddr @reach{version}"
@@ -93,20 +92,11 @@ def _table(part: ClientPart, plan: GatewayPlan, interface: str) -> NftTable:
     return NftTable(table_name(part.interface), chains, tuple(sets))
 
 
-def _collapsed(prefixes: Iterable[Prefix]) -> Sequence[Prefix]:
-    found = list(prefixes)
-    return list(ipaddress.collapse_addresses(found)) if found else []  # type: ignore[type-var]
-
-
 def _pairs(reach: Mapping[Prefix, tuple[Prefix, ...]], version: int) -> frozenset[str]:
     """Intervals of a set must not overlap: of one client's ranges none lies in another."""
     return frozenset(
         f"{client.network_address} . {range_}"
         for client, ranges in reach.items()
         if client.version == version
-        for range_ in _collapsed(p for p in ranges if p.version == version)
+        for range_ in collapsed(p for p in ranges if p.version == version)
     )
-
-
-def _ranges(name: str, kind: str, prefixes: Iterable[Prefix]) -> NftSet:
-    return NftSet(name, kind, frozenset(map(str, _collapsed(prefixes))))

@@ -8,7 +8,6 @@ not come from the network, is dropped, whatever a member's own allowed IPs say.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,7 +15,7 @@ from typing import Final
 from wgpy.addresses import Prefix
 from wgpy.agent.advertise import Advertise
 from wgpy.host.neighbours import ForwardGuard
-from wgpy.host.nft import Chain, NftSet, NftTable, table_name
+from wgpy.host.nft import Chain, NftSet, NftTable, prefix_set, table_name
 from wgpy.host.setting import GuestRule, HostSetting
 from wgpy.mesh.forward import Forward, is_default
 
@@ -135,11 +134,11 @@ def _table(plan: GatewayPlan, network: Sequence[Prefix], facts: HostFacts, inter
     for version, family, kind in ((4, "ip", "ipv4_addr"), (6, "ip6", "ipv6_addr")):
         mine = [forward for forward in forwards if forward.range.version == version]
         sets += [
-            _prefixes(f"mesh{version}", kind, (p for p in network if p.version == version)),
-            _prefixes(f"ranges{version}", kind, (f.range for f in mine)),
-            _prefixes(f"masked{version}", kind, (f.range for f in mine if f.nat)),
-            _prefixes(f"open{version}", kind, (f.target for f in mine if not f.nat)),
-            _prefixes(f"own{version}", kind, (p for p in facts.connected if p.version == version)),
+            prefix_set(f"mesh{version}", kind, (p for p in network if p.version == version)),
+            prefix_set(f"ranges{version}", kind, (f.range for f in mine)),
+            prefix_set(f"masked{version}", kind, (f.range for f in mine if f.nat)),
+            prefix_set(f"open{version}", kind, (f.target for f in mine if not f.nat)),
+            prefix_set(f"own{version}", kind, (p for p in facts.connected if p.version == version)),
             _pairs(f"real{version}", kind, ((f.range, f.target) for f in mine if f.is_virtual)),
             _pairs(f"virtual{version}", kind, ((f.target, f.range) for f in mine if f.is_virtual)),
         ]
@@ -162,13 +161,6 @@ def _table(plan: GatewayPlan, network: Sequence[Prefix], facts: HostFacts, inter
         Chain("postrouting", _SNAT_HOOK, tuple(snat)),
     )
     return NftTable(table_name(interface), chains, tuple(sets))
-
-
-def _prefixes(name: str, kind: str, prefixes: Iterable[Prefix]) -> NftSet:
-    """Intervals of a set must not overlap: what lies in another goes, neighbours are joined."""
-    found = list(prefixes)
-    collapsed = ipaddress.collapse_addresses(found) if found else ()  # type: ignore[type-var]
-    return NftSet(name, kind, frozenset(map(str, collapsed)))
 
 
 def _pairs(name: str, kind: str, pairs: Iterable[tuple[Prefix, Prefix]]) -> NftSet:

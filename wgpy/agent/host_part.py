@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from wgpy.addresses import IPAddress, Prefix
+from wgpy.addresses import IPAddress, Prefix, is_inside
 from wgpy.agent import marked
 from wgpy.agent.choices import LocalChoices
 from wgpy.agent.client_filter import ClientPart, client_setting, clients_interface
@@ -24,7 +24,6 @@ from wgpy.host.footprint import Footprint
 from wgpy.host.kernel import has_nft, list_nft, read_sysctl
 from wgpy.host.neighbours import ForwardGuard, forward_guards
 from wgpy.host.setting import NOTHING, HostSetting
-from wgpy.mesh.consent import is_inside
 from wgpy.mesh.forward import MAX_REASON, Forward, Offer, is_default
 from wgpy.mesh.ingress import read_mark
 from wgpy.mesh.netmap import AnyNode, Map, Node

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 import trio
 
-from wgpy.addresses import Prefix
+from wgpy.addresses import Prefix, is_inside
 from wgpy.agent.client import CoordinatorClient, Credentials
 from wgpy.agent.client_filter import ClientPart, clients_interface
 from wgpy.agent.dns.resolvers import SHARED_FILE, upstream_endpoints
@@ -30,7 +30,7 @@ from wgpy.device import Device, open_device
 from wgpy.errors import WgpyError
 from wgpy.host.kernel import has_nft
 from wgpy.keys import PrivateKey, PublicKey
-from wgpy.mesh.consent import ClippedMap, is_inside
+from wgpy.mesh.consent import ClippedMap
 from wgpy.mesh.forward import is_default
 from wgpy.mesh.ingress import MAX_SIGHTINGS, Client, Group, KeyHandover, Mark, Sighting, read_mark
 from wgpy.mesh.netmap import Map, Node

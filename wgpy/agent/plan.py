@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from wgpy.addresses import IPAddress, Prefix
+from wgpy.addresses import IPAddress, Prefix, is_inside
 from wgpy.agent.choices import LocalChoices
 from wgpy.keys import PublicKey
-from wgpy.mesh.consent import ClippedMap, is_inside
+from wgpy.mesh.consent import ClippedMap
 from wgpy.mesh.forward import is_default
 from wgpy.mesh.netmap import Network
 

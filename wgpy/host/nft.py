@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from wgpy.addresses import Prefix, collapsed
+
 _ELEMENTS_A_LINE: Final = 200
 
 
@@ -27,6 +29,11 @@ class NftSet:
     def form(self) -> tuple[str, str, bool]:
         """What cannot be changed but by making it anew."""
         return self.name, self.type, self.is_map
+
+
+def prefix_set(name: str, kind: str, prefixes: Iterable[Prefix]) -> NftSet:
+    """Of prefixes of one family. Intervals of a set must not overlap: they are collapsed."""
+    return NftSet(name, kind, frozenset(map(str, collapsed(prefixes))))
 
 
 @dataclass(frozen=True, slots=True)

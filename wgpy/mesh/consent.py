@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from wgpy.addresses import IPAddress, Prefix, host_prefix
+from wgpy.addresses import IPAddress, Prefix, host_prefix, is_inside
 from wgpy.mesh.forward import is_default
 from wgpy.mesh.gateways import exit_nodes
 from wgpy.mesh.ingress import read_mark
@@ -37,15 +37,6 @@ _NEVER: Final = tuple(
         ("ff00::/8", "multicast"),
     )
 )
-
-
-def is_inside(inner: Prefix, outer: Prefix) -> bool:
-    """Whether every address of `inner` is one of `outer`."""
-    return (
-        inner.version == outer.version
-        and inner.prefixlen >= outer.prefixlen
-        and inner.network_address in outer
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from wgpy.addresses import Prefix
+from wgpy.addresses import is_inside
 from wgpy.config import TunnelConfig
 from wgpy.host.policy import Policy, free_priority, free_table
 from wgpy.netlink import RT_TABLE_MAIN, Netlink, Route, add_route
@@ -44,18 +44,8 @@ def routes_for(
             prefix, interface, policy.table if policy is not None and not prefix.prefixlen else RT_TABLE_MAIN
         )
         for prefix in wanted
-        if not any(_contains(larger, prefix) for larger in reached)
+        if not any(is_inside(prefix, larger) for larger in reached)
     ]
-
-
-def _contains(larger: Prefix, smaller: Prefix) -> bool:
-    # As `subnet_of`, which the types allow for one version only.
-    shift = larger.max_prefixlen - larger.prefixlen
-    return (
-        larger.version == smaller.version
-        and larger.prefixlen <= smaller.prefixlen
-        and int(larger.network_address) >> shift == int(smaller.network_address) >> shift
-    )
 
 
 def add_routes(config: TunnelConfig, policy: Policy | None, interface: int, netlink: Netlink) -> None:

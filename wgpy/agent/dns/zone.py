@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from wgpy.addresses import IPAddress, Prefix
+from wgpy.addresses import IPAddress, Prefix, is_inside
 from wgpy.agent.dns.message import ANY_CLASS, IN, Answer, Code, Name, Query, Type, encode_name, encode_reply
-from wgpy.mesh.consent import is_inside
 from wgpy.mesh.names import DomainServers, NameRecord
 
 TTL: Final = 30
