@@ -9,11 +9,12 @@ from sqlalchemy import Connection
 
 from coordinator.api.call import Call
 from coordinator.api.table import Endpoint, Needs, Subject
+from coordinator.conflicts import Conflict
 from coordinator.errors import Refusal
 from coordinator.gateways import EXIT_RANGES, parse_range
 from coordinator.presence import PresenceLane
 from coordinator.store import forwards
-from coordinator.store.previews import read_state
+from coordinator.store.previews import state_around
 from wgpy.errors import ConfigError
 from wgpy.mesh.encoding import MAX_PREFIXES, JsonObject
 
@@ -66,13 +67,17 @@ def _read_range(connection: Connection, network_id: str, forward_id: str) -> Jso
     return _json(row) | {"name": f"{row.forward.range} at {row.node_name}"}
 
 
+def _read_ranges(connection: Connection, network_id: str) -> tuple[list[forwards.ForwardRow], list[Conflict]]:
+    rows = forwards.list_forwards(connection, network_id)
+    return rows, state_around(connection, network_id, rows).conflicts()
+
+
 async def list_ranges(call: Call[None]) -> JsonObject:
-    rows = await call.read(forwards.list_forwards, call.network_id)
+    rows, conflicts = await call.read(_read_ranges, call.network_id)
     lane = await call.context.hub.presence_of(call.network_id)
-    state = await call.read(read_state, call.network_id)
     return {
         "ranges": [_with_presence(row, lane) for row in rows],
-        "conflicts": [conflict.to_json() for conflict in state.conflicts()],
+        "conflicts": [conflict.to_json() for conflict in conflicts],
     }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 
 from sqlalchemy import Connection, select
 
 from coordinator.conflicts import Place
 from coordinator.preview import Published, Standing, State
-from coordinator.store.forwards import list_forwards
+from coordinator.store.forwards import ForwardRow, list_forwards
 from coordinator.store.names import read_names
 from coordinator.store.networks import read_standing
 from coordinator.store.tables import endpoints, nodes
@@ -28,6 +29,11 @@ _NODE = (
 
 def read_state(connection: Connection, network_id: str) -> State:
     """Of a network that exists."""
+    return state_around(connection, network_id, list_forwards(connection, network_id))
+
+
+def state_around(connection: Connection, network_id: str, forwards: Iterable[ForwardRow]) -> State:
+    """As `read_state`, where all `forwards` of the network were read already."""
     found = read_standing(connection, network_id)
     assert found is not None
     joined = nodes.outerjoin(endpoints, endpoints.c.node_id == nodes.c.id)
@@ -44,7 +50,7 @@ def read_state(connection: Connection, network_id: str) -> State:
     }
     published = tuple(
         Published(row.node_id, row.forward, row.offered or row.is_signed)
-        for row in list_forwards(connection, network_id)
+        for row in forwards
         if row.approved_at is not None
     )
     names = read_names(connection, network_id)
