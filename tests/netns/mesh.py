@@ -183,9 +183,11 @@ class Node:
         return next((peer for peer in peers if peer["name"] == other.host.name), None)
 
     def knows_by_itself(self, *others: Node) -> bool:
-        """Are they in its state file, so that it will find them without the coordinator?"""
-        state = self.host.run("cat", f"/var/lib/wgpy/{self.network}.json").stdout
-        return all(other.host.name in state for other in others)
+        """Are they and their places in its state file, so that it finds them without the coordinator?"""
+        state = json.loads(self.host.run("cat", f"/var/lib/wgpy/{self.network}.json").stdout)
+        peers = state["held"]["map"]["peers"].values()
+        located = {peer["name"] for peer in peers if state["seen"].get(peer["id"])}
+        return {other.host.name for other in others} <= located
 
     def wg(self, what: str) -> dict[str, list[str]]:
         """`wg show INTERFACE WHAT`: the columns after each peer's public key, by that key."""

@@ -223,6 +223,7 @@ def test_a_peer_that_was_off_when_a_key_changed_comes_back_though_nobody_can_tel
         one, two = mesh.join("rotating"), mesh.join("asleep")
         one.wait_reach(two)
         before = wireguard_key(mesh, "rotating")
+        wait_until(lambda: two.knows_by_itself(one), "it will find the other without the coordinator")
         assert two.agent is not None
         two.agent.kill()
         mesh.admin("node", "rotate", "rotating")
