@@ -13,6 +13,8 @@ from wgpy.engine import cipher
 
 DOCTOR = "import sys; from wgpy.cli.main import main; sys.argv = ['wgpy', 'doctor', '--json']; main()"
 
+CIPHERS = {"library (ring)", "avx2", "avx512", "avx512 with IFMA", "neon"}
+
 SEALING = """
 from wgpy import _engine
 session = _engine.Session(bytes(32), True, 1, 2, 3, 0.0)
@@ -35,10 +37,18 @@ def doctor(wanted: str | None) -> dict[str, str]:
     return {each["text"]: each["verdict"] for each in found if each["check"] == "cipher"}
 
 
+def is_choice(findings: dict[str, str]) -> bool:
+    """One cipher, and no word more. Which is timed at each start: a busy machine may have it either way."""
+    prefix = "ChaCha20-Poly1305 by "
+    names = {text.removeprefix(prefix) for text in findings if text.startswith(prefix)}
+    return len(names) == 1 and names <= CIPHERS and set(findings.values()) == {"good"}
+
+
 def test_the_best_is_chosen_without_a_word() -> None:
     name, warning = cipher()
     assert warning is None
-    assert doctor(None) == {f"ChaCha20-Poly1305 by {name}": "good"}
+    assert is_choice({f"ChaCha20-Poly1305 by {name}": "good"})
+    assert is_choice(doctor(None))
 
 
 def test_the_library_can_be_asked_for() -> None:
@@ -48,11 +58,10 @@ def test_the_library_can_be_asked_for() -> None:
 @pytest.mark.parametrize("wanted", ["avx-512", "RING", "\udcff"])
 def test_what_is_no_kernel_is_said_and_the_best_is_used(wanted: str) -> None:
     findings = doctor(wanted)
-    (best,) = doctor(None)
-    assert findings.pop(best) == "good"
-    ((text, verdict),) = findings.items()
-    assert verdict == "note"
+    [text] = [text for text, verdict in findings.items() if verdict == "note"]
     assert "expected library, avx2, avx512 or neon" in text
+    del findings[text]
+    assert is_choice(findings)
 
 
 def test_packets_are_sealed_alike_by_all_of_them() -> None:

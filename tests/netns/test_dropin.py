@@ -434,7 +434,12 @@ def test_a_device_that_goes_up_and_down_opens_nothing_that_it_does_not_close(
     before = held()
     for number in range(10):
         cycle(number)
-    wait_until(lambda: held() <= before, f"no more than {before} descriptors and threads; {held()}")
+
+    def is_bounded() -> bool:
+        # One may be open for a moment in one look and not in the other; ten cycles would leave ten.
+        return all(now - then <= 2 for now, then in zip(held(), before, strict=True))
+
+    wait_until(is_bounded, f"no more than {before} descriptors and threads; {held()}")
 
 
 async def test_devices_opened_and_closed_in_one_process_leave_no_descriptor_and_no_thread(

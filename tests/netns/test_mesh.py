@@ -168,7 +168,8 @@ def test_two_that_ping_at_the_same_instant_hear_within_three_round_trips(delay: 
         for node in pair:
             answer = answers[node]
             assert answer is not None
-            assert answer < 3 * (2 * delay), f"{answer / (2 * delay):.1f} round trips"
+            # WireGuard's own rule takes seconds here; a busy machine adds some milliseconds to each handling.
+            assert answer < 3 * (2 * delay) + 0.05, f"{answer / (2 * delay):.1f} round trips"
 
 
 def is_ready_and_silent(node: Node) -> bool:
