@@ -82,6 +82,8 @@ class AdminClient:
         self._connection.request("GET", "/v1/identity")
         response = self._connection.getresponse()
         status, body = response.status, response.read(MAX_ANSWER_SIZE)
+        if status == 429:
+            raise self._refused(status, _json_or_none(body))
         try:
             identity = Identity.from_json(decode_json(body, MAX_ANSWER_SIZE))
             leaf = None if certificate is None else leaf_hash_untrusted(certificate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Annotated, Final
 
 import anyio
@@ -102,19 +103,23 @@ async def check_in(request: Request) -> Response:
             "relay %s sees node %s at several addresses at once: was its state copied to another host?",
             relay.name, node_id[:8],
         )  # fmt: skip
-    since = asked.since / 1000
     deadline = anyio.current_time() + CHECKIN_WAIT
     while True:
         now = context.clock()
-        rows = await context.store.read(relays.read_removed, since - _OVERLAP, now)
-        fresh = [row for row in rows if row[2] > since]
+        rows = await context.store.read(relays.read_removed, asked.since / 1000 - _OVERLAP, now)
+        newest = max((_milliseconds(at) for _, _, at in rows), default=_milliseconds(now - _OVERLAP))
+        is_fresh = bool(rows) and newest > asked.since
         is_over = anyio.current_time() >= deadline or context.hub.is_closing
-        if fresh or not asked.since or is_over:
+        if is_fresh or not asked.since or is_over:
             break
         await anyio.sleep(LOOK_INTERVAL)
-    until = max([since, *(at for _, _, at in rows)]) if rows else max(since, now - _OVERLAP)
     removed = tuple((network, node) for network, node, _ in rows)
-    return answer(RelayNews(removed, int(until * 1000)).to_json())
+    return answer(RelayNews(removed, max(asked.since, newest)).to_json())
+
+
+def _milliseconds(at: float) -> int:
+    """Rounded up, wherever times are compared: rounded down, what was told would be news for ever."""
+    return math.ceil(at * 1000)
 
 
 _ALL: Final = "/v1/admin/relays"

@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from coordinator.api.relays import LOOK_INTERVAL
 from coordinator.own_relay import relay_hosts
 from coordinator.store.relays import list_relays, read_removed, set_own_relay
 from tests.coordinator.asgi import IDENTITY_SEED, LEAF, Answer, Service, running_service, wait_until
@@ -113,7 +114,8 @@ async def test_a_node_gets_a_ticket_for_each_relay_and_nobody_else_does(sqlite_r
         assert (await service.request("POST", "/v1/relay/tickets", body={})).status == 401
 
 
-async def test_a_relay_hears_of_a_removed_node_within_a_second(sqlite_rows: Rows) -> None:
+async def test_a_relay_hears_of_a_removed_node_within_a_second_and_once(sqlite_rows: Rows) -> None:
+    sqlite_rows.now += 0.000_75  # what is told is in milliseconds
     async with running_service(sqlite_rows) as service:
         await service.admin("POST", "networks", {"name": "home"})
         key = RelayToken.decode((await create(service)).json["key"]).key
@@ -134,6 +136,10 @@ async def test_a_relay_hears_of_a_removed_node_within_a_second(sqlite_rows: Rows
         assert host.membership is not None
         assert answers[0].removed == ((host.membership.network.id, host.id),)
         assert answers[0].until > first.until
+        # What was told is no news: to the next question there is no answer until there is something new.
+        with trio.move_on_after(2 * LOOK_INTERVAL) as patience:
+            await checkin(service, key, answers[0].until)
+        assert patience.cancelled_caught
 
 
 async def test_a_relay_has_to_prove_its_key(sqlite_rows: Rows) -> None:

@@ -34,6 +34,8 @@ DRAIN_TIME: Final = 5.0
 """Seconds for which a relay that was told to stop still forwards, at most."""
 QUIET_TIME: Final = 0.5
 """Seconds without a packet after which it may stop before that."""
+ASK_INTERVAL: Final = 1.0
+"""Seconds between two questions to the coordinator, at least, however fast it answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,7 @@ class RelayServer:
         """Ask who was removed, again and again. What is known stays good while nobody answers."""
         since, backoff, state = 0, Backoff(), ""
         while True:
+            began = trio.current_time()
             try:
                 since = await self._ask(since)
             except CoordinatorError as error:
@@ -150,6 +153,7 @@ class RelayServer:
             if state:
                 logger.info("the coordinator answers again")
                 state = ""
+            await trio.sleep_until(began + ASK_INTERVAL)
 
     async def _ask(self, since: int) -> int:
         fights = tuple(node.id for node in self._admission.fights)[:1000]
