@@ -96,7 +96,8 @@ class Activity:
 
     def __init__(self, pid: int) -> None:
         self.wakeups, self.seconds = 0, 0.0
-        for task in Path(f"/proc/{pid}/task").iterdir():
+        self.tasks = sorted(Path(f"/proc/{pid}/task").iterdir())
+        for task in self.tasks:
             for line in (task / "status").read_text().splitlines():
                 if "ctxt_switches" in line:
                     self.wakeups += int(line.split()[1])
@@ -108,9 +109,14 @@ def check_idle(end: End) -> None:
     pid = end.device.pid
 
     def is_idle() -> bool:
-        before, started = Activity(pid), time.monotonic()
-        time.sleep(IDLE_SECONDS)
-        after, seconds = Activity(pid), time.monotonic() - started
+        try:
+            before, started = Activity(pid), time.monotonic()
+            time.sleep(IDLE_SECONDS)
+            after, seconds = Activity(pid), time.monotonic() - started
+        except FileNotFoundError:  # a thread that ended just now
+            return False
+        if before.tasks != after.tasks:
+            return False
         wakeups, busy = after.wakeups - before.wakeups, after.seconds - before.seconds
         print(f"{end.host.name}: {wakeups} wake-ups, {1000 * busy:.3f} ms in {seconds:.1f} s")
         return wakeups < seconds and busy < MOST_CPU * seconds
