@@ -9,9 +9,12 @@ from typing import Any
 import click
 
 from coordinator.command import (
+    TRY,
     admin_command,
     client_of,
+    dry_run_option,
     only_network,
+    print_changes,
     print_json,
     print_table,
 )
@@ -33,6 +36,7 @@ def gateway() -> None:
 @click.option("--interface", default="", help="By which the ranges are reached. Default: by the route.")
 @click.option("--virtual", metavar="RANGE|auto", help="Show it to the others under another range.")
 @network_option
+@dry_run_option
 @admin_command
 def add(
     *,
@@ -43,6 +47,7 @@ def add(
     interface: str,
     virtual: str | None,
     network: str | None,
+    dry_run: bool,
     state_dir: Path | None,
     as_json: bool,
 ) -> None:
@@ -60,7 +65,11 @@ def add(
         "exit": as_exit,
     }
     with client_of(state_dir) as client:
-        made = client.call("POST", "networks", only_network(client, network), "ranges", body=body)["ranges"]
+        place = ("networks", only_network(client, network), "ranges")
+        if dry_run:
+            print_changes([client.call("POST", *place, body=body, query=TRY)], as_json=as_json)
+            return
+        made = client.call("POST", *place, body=body)["ranges"]
     if as_json:
         print_json(made)
         return
@@ -87,6 +96,7 @@ def list_ranges(network: str | None, state_dir: Path | None, as_json: bool) -> N
 @click.argument("ranges", metavar="RANGE[,RANGE…]", required=False)
 @click.option("--exit", "as_exit", is_flag=True, help="It is no exit node any more.")
 @network_option
+@dry_run_option
 @admin_command
 def remove(
     *,
@@ -94,6 +104,7 @@ def remove(
     ranges: str | None,
     as_exit: bool,
     network: str | None,
+    dry_run: bool,
     state_dir: Path | None,
     as_json: bool,
 ) -> None:
@@ -112,6 +123,10 @@ def remove(
         if missing := wanted - {text for row in found for text in (row["range"], row["target"])}:
             there = ", ".join(row["range"] for row in rows) or "none"
             raise ConfigError(f"{node} has no {', '.join(sorted(missing))}; it has {there}")
+        if dry_run:
+            tried = [client.call("DELETE", *place, row["id"], query=TRY) for row in found]
+            print_changes(tried, as_json=as_json)
+            return
         gone = [client.call("DELETE", *place, row["id"]) for row in found]
     if as_json:
         print_json(gone)

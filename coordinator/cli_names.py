@@ -9,9 +9,12 @@ from typing import Any
 import click
 
 from coordinator.command import (
+    TRY,
     admin_command,
     client_of,
+    dry_run_option,
     only_network,
+    print_changes,
     print_json,
     print_table,
 )
@@ -54,24 +57,34 @@ def _shown(value: str, row: dict[str, Any]) -> str:
 @click.argument("name")
 @click.argument("value", metavar="ADDRESS|NAME")
 @network_option
+@dry_run_option
 @admin_command
-def add_record(name: str, value: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
+def add_record(
+    *, name: str, value: str, network: str | None, dry_run: bool, state_dir: Path | None, as_json: bool
+) -> None:
     """Add a record: NAME (without the network's suffix) is an address, or another name of the network."""
 
     def change(now: dict[str, Any]) -> dict[str, object]:
         record = {"name": name, "value": value}
         return now | {"records": [*(each for each in now["records"] if each != record), record]}
 
-    _rewrite(network, state_dir, change, f"{name} is {value}", as_json=as_json)
+    _rewrite(network, state_dir, change, f"{name} is {value}", dry_run=dry_run, as_json=as_json)
 
 
 @names.command("remove")
 @click.argument("name")
 @click.argument("value", metavar="[ADDRESS|NAME]", required=False)
 @network_option
+@dry_run_option
 @admin_command
 def remove_record(
-    name: str, value: str | None, network: str | None, state_dir: Path | None, as_json: bool
+    *,
+    name: str,
+    value: str | None,
+    network: str | None,
+    dry_run: bool,
+    state_dir: Path | None,
+    as_json: bool,
 ) -> None:
     """Remove the records of NAME, or the one with this value."""
 
@@ -82,16 +95,23 @@ def remove_record(
             raise ConfigError(f"no such record: {name} {value or ''}".rstrip() + f"; there is: {there}")
         return now | {"records": kept}
 
-    _rewrite(network, state_dir, change, f"{name} is removed", as_json=as_json)
+    _rewrite(network, state_dir, change, f"{name} is removed", dry_run=dry_run, as_json=as_json)
 
 
 @names.command("domain")
 @click.argument("domain")
 @click.argument("servers", nargs=-1, metavar="[ADDRESS]…")
 @network_option
+@dry_run_option
 @admin_command
 def set_domain(
-    domain: str, servers: tuple[str, ...], network: str | None, state_dir: Path | None, as_json: bool
+    *,
+    domain: str,
+    servers: tuple[str, ...],
+    network: str | None,
+    dry_run: bool,
+    state_dir: Path | None,
+    as_json: bool,
 ) -> None:
     """Say which name servers know DOMAIN and all below it; without any, forget it.
 
@@ -107,7 +127,7 @@ def set_domain(
         return now | {"domains": [*others, *new]}
 
     said = f"for {domain}: ask {', '.join(servers)}" if servers else f"{domain} is forgotten"
-    _rewrite(network, state_dir, change, said, as_json=as_json)
+    _rewrite(network, state_dir, change, said, dry_run=dry_run, as_json=as_json)
 
 
 def _rewrite(
@@ -116,8 +136,13 @@ def _rewrite(
     change: Callable[[Any], dict[str, object]],
     said: str,
     *,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     with client_of(state_dir) as client:
-        made = client.rewrite("networks", only_network(client, network), "names", change=change)
+        place = ("networks", only_network(client, network), "names")
+        if dry_run:
+            print_changes([client.rewrite(*place, change=change, query=TRY)], as_json=as_json)
+            return
+        made = client.rewrite(*place, change=change)
     print_json(made) if as_json else click.echo(said)

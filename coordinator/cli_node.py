@@ -10,9 +10,12 @@ import click
 
 from coordinator.ages import parse_end, show_age
 from coordinator.command import (
+    TRY,
     admin_command,
     client_of,
+    dry_run_option,
     only_network,
+    print_changes,
     print_json,
     print_table,
 )
@@ -99,6 +102,7 @@ def _instant(at: float) -> str:
 @click.option("--disable/--enable", "disabled", default=None, help="Keep it out of all maps, or let it in.")
 @click.option("--expires", metavar="TIME", help="Keep it out after that long from now, or never.")
 @click.option("--ephemeral", metavar="TIME", help="Remove it after that long offline, or never.")
+@dry_run_option
 @admin_command
 def edit_node(
     *,
@@ -110,6 +114,7 @@ def edit_node(
     disabled: bool | None,
     expires: str | None,
     ephemeral: str | None,
+    dry_run: bool,
     state_dir: Path | None,
     as_json: bool,
 ) -> None:
@@ -132,6 +137,10 @@ def edit_node(
         raise ConfigError("name what is to change: see `wgpy coordinator node edit --help`")
     with client_of(state_dir) as client:
         path = ("networks", only_network(client, network), "nodes", name)
+        if dry_run:
+            tried = client.call("PATCH", *path, body=body, if_match="*", query=TRY)
+            print_changes([tried], as_json=as_json)
+            return
         changed = client.call("PATCH", *path, body=body, if_match="*")
     print_json(changed) if as_json else click.echo(f"changed {changed['name']}: {_state(changed)}")
 
@@ -223,9 +232,16 @@ def refuse(host: str, network: str | None, state_dir: Path | None, as_json: bool
 @node.command("remove")
 @click.argument("name", metavar="NODE")
 @click.option("--network", help="Which network's; not needed when there is one.")
+@dry_run_option
 @admin_command
-def remove_node(name: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
+def remove_node(
+    *, name: str, network: str | None, dry_run: bool, state_dir: Path | None, as_json: bool
+) -> None:
     """Remove a node, by name or id: it forgets the network, and the others forget it."""
     with client_of(state_dir) as client:
-        gone = client.call("DELETE", "networks", only_network(client, network), "nodes", name)
+        place = ("networks", only_network(client, network), "nodes", name)
+        if dry_run:
+            print_changes([client.call("DELETE", *place, query=TRY)], as_json=as_json)
+            return
+        gone = client.call("DELETE", *place)
     print_json(gone) if as_json else click.echo(f"removed {gone['name']}")

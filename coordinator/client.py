@@ -123,15 +123,21 @@ class AdminClient:
         headers = {} if if_match is None else {"If-Match": if_match}
         return self._exchange(method, _target(path, query), body, headers)[0]
 
-    def rewrite(self, *path: str, change: Callable[[Any], dict[str, object]]) -> Any:
+    def rewrite(
+        self,
+        *path: str,
+        change: Callable[[Any], dict[str, object]],
+        query: Mapping[str, str | int | None] = {},
+    ) -> Any:
         """Read what is there, and put what `change` makes of it in its place, unless somebody else was
-        faster: then once more, of what they wrote. Raises CoordinatorError, and what `change` raises.
+        faster: then once more, of what they wrote. `query` is that of the writing. Raises CoordinatorError,
+        and what `change` raises.
         """
-        target = _target(path, {})
+        target, written = _target(path, {}), _target(path, query)
         for _ in range(REWRITES):
             value, etag = self._exchange("GET", target, None)
             try:
-                return self._exchange("PUT", target, change(value), {"If-Match": etag})[0]
+                return self._exchange("PUT", written, change(value), {"If-Match": etag})[0]
             except CoordinatorError as error:
                 if error.code != "changed":
                     raise

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import click
 
@@ -15,6 +15,9 @@ from wgpy.errors import ConfigError, WgpyError
 
 if TYPE_CHECKING:
     from coordinator.client import AdminClient
+
+MOST_NAMED: Final = 8
+"""Nodes of one change that are named."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,6 +64,12 @@ database_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Change nothing: tell what would change, and on which nodes."
+)
+TRY: Final = {"dry_run": 1}
+"""What a request has in its query for that."""
+
 
 def admin_command(command: Callable[P, T]) -> Callable[P, T]:
     """What every command that asks the coordinator begins with: --state-dir, --json, errors as one line."""
@@ -81,6 +90,23 @@ def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     for row in [header, *rows]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_changes(tried: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """The answers of requests with TRY: what each would change."""
+    changes = [change for answer in tried for change in answer["changes"]]
+    if as_json:
+        print_json(changes)
+        return
+    for change in changes:
+        click.echo(("mind: " if change["warning"] else "") + change["text"] + _where(change))
+    click.echo("nothing was changed" if changes else "nothing would change: it is like that already")
+
+
+def _where(change: Mapping[str, Any]) -> str:
+    named, count = change["nodes"][:MOST_NAMED], change["count"]
+    more = f" and {count - len(named)} more" if count > len(named) else ""
+    return f" (on {', '.join(named)}{more})" if named else ""
 
 
 def only_network(client: AdminClient, name: str | None) -> str:
