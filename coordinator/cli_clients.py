@@ -8,13 +8,11 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import segno
 
 from coordinator.ages import parse_age, parse_end, show_age
-from coordinator.client import AdminClient
 from coordinator.command import (
     client_of,
     json_option,
@@ -27,6 +25,11 @@ from coordinator.command import (
 from wgpy.errors import ConfigError, StateError
 from wgpy.keys import PrivateKey
 from wgpy.mesh.client_file import insert_key
+
+if TYPE_CHECKING:
+    from segno import QRCode
+
+    from coordinator.client import AdminClient
 
 network_option = click.option("--network", help="Which network's; not needed when there is one.")
 qr_option = click.option("--qr", is_flag=True, help="Show the file as a QR code on this terminal.")
@@ -140,9 +143,7 @@ class _Showing:
     def show(self, made: Mapping[str, Any], text: str) -> None:
         if self.qr_file is not None:
             picture = io.BytesIO()
-            segno.make(text, error="l", micro=False).save(
-                picture, kind=self.qr_file.suffix[1:], border=4, scale=6
-            )
+            _code(text).save(picture, kind=self.qr_file.suffix[1:], border=4, scale=6)
             _write_private(self.qr_file, picture.getvalue())
         if self.out is not None:
             _write_private(self.out, text.encode())
@@ -151,13 +152,19 @@ class _Showing:
             return
         if self.qr:
             terminal = io.StringIO()
-            segno.make(text, error="l", micro=False).terminal(terminal, compact=True, border=2)
+            _code(text).terminal(terminal, compact=True, border=2)
             click.echo(terminal.getvalue(), nl=False)
         if self.out is None and not self.qr and self.qr_file is None:
             click.echo(text, nl=False)
         for path in (self.out, self.qr_file):
             if path is not None:
                 click.echo(f"{made['name']} is {' and '.join(made['addresses'])}; its file: {path}", err=True)
+
+
+def _code(text: str) -> QRCode:
+    import segno  # noqa: PLC0415 - few commands draw one
+
+    return segno.make(text, error="l", micro=False)
 
 
 def _write_private(path: Path, data: bytes) -> None:
