@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from coordinator.command import (
-    TRY,
     admin_command,
     client_of,
     dry_run_option,
@@ -17,6 +16,7 @@ from coordinator.command import (
     print_changes,
     print_json,
     print_table,
+    trying,
 )
 from wgpy.errors import ConfigError
 
@@ -66,10 +66,11 @@ def add(
     }
     with client_of(state_dir) as client:
         place = ("networks", only_network(client, network), "ranges")
-        if dry_run:
-            print_changes([client.call("POST", *place, body=body, query=TRY)], as_json=as_json)
-            return
-        made = client.call("POST", *place, body=body)["ranges"]
+        answer = client.call("POST", *place, body=body, query=trying(dry_run))
+    if dry_run:
+        print_changes([answer], as_json=as_json)
+        return
+    made = answer["ranges"]
     if as_json:
         print_json(made)
         return
@@ -123,11 +124,10 @@ def remove(
         if missing := wanted - {text for row in found for text in (row["range"], row["target"])}:
             there = ", ".join(row["range"] for row in rows) or "none"
             raise ConfigError(f"{node} has no {', '.join(sorted(missing))}; it has {there}")
-        if dry_run:
-            tried = [client.call("DELETE", *place, row["id"], query=TRY) for row in found]
-            print_changes(tried, as_json=as_json)
-            return
-        gone = [client.call("DELETE", *place, row["id"]) for row in found]
+        gone = [client.call("DELETE", *place, row["id"], query=trying(dry_run)) for row in found]
+    if dry_run:
+        print_changes(gone, as_json=as_json)
+        return
     if as_json:
         print_json(gone)
         return

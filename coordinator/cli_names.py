@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from coordinator.command import (
-    TRY,
     admin_command,
     client_of,
     dry_run_option,
@@ -17,6 +16,7 @@ from coordinator.command import (
     print_changes,
     print_json,
     print_table,
+    trying,
 )
 from wgpy.errors import ConfigError
 
@@ -141,8 +141,8 @@ def _rewrite(
 ) -> None:
     with client_of(state_dir) as client:
         place = ("networks", only_network(client, network), "names")
-        if dry_run:
-            print_changes([client.rewrite(*place, change=change, query=TRY)], as_json=as_json)
-            return
-        made = client.rewrite(*place, change=change)
+        made = client.rewrite(*place, change=change, query=trying(dry_run))
+    if dry_run:
+        print_changes([made], as_json=as_json)
+        return
     print_json(made) if as_json else click.echo(said)

@@ -10,7 +10,6 @@ import click
 
 from coordinator.ages import parse_end, show_age
 from coordinator.command import (
-    TRY,
     admin_command,
     client_of,
     dry_run_option,
@@ -18,6 +17,7 @@ from coordinator.command import (
     print_changes,
     print_json,
     print_table,
+    trying,
 )
 from wgpy.errors import ConfigError
 
@@ -137,11 +137,10 @@ def edit_node(
         raise ConfigError("name what is to change: see `wgpy coordinator node edit --help`")
     with client_of(state_dir) as client:
         path = ("networks", only_network(client, network), "nodes", name)
-        if dry_run:
-            tried = client.call("PATCH", *path, body=body, if_match="*", query=TRY)
-            print_changes([tried], as_json=as_json)
-            return
-        changed = client.call("PATCH", *path, body=body, if_match="*")
+        changed = client.call("PATCH", *path, body=body, if_match="*", query=trying(dry_run))
+    if dry_run:
+        print_changes([changed], as_json=as_json)
+        return
     print_json(changed) if as_json else click.echo(f"changed {changed['name']}: {_state(changed)}")
 
 
@@ -240,8 +239,8 @@ def remove_node(
     """Remove a node, by name or id: it forgets the network, and the others forget it."""
     with client_of(state_dir) as client:
         place = ("networks", only_network(client, network), "nodes", name)
-        if dry_run:
-            print_changes([client.call("DELETE", *place, query=TRY)], as_json=as_json)
-            return
-        gone = client.call("DELETE", *place)
+        gone = client.call("DELETE", *place, query=trying(dry_run))
+    if dry_run:
+        print_changes([gone], as_json=as_json)
+        return
     print_json(gone) if as_json else click.echo(f"removed {gone['name']}")

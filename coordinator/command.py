@@ -67,8 +67,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Change nothing: tell what would change, and on which nodes."
 )
-TRY: Final = {"dry_run": 1}
-"""What a request has in its query for that."""
+
+
+def trying(dry_run: bool) -> dict[str, int]:
+    """The query of a request that is only to be tried, or is to be done."""
+    return {"dry_run": 1} if dry_run else {}
 
 
 def admin_command(command: Callable[P, T]) -> Callable[P, T]:
@@ -93,7 +96,7 @@ def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
 
 
 def print_changes(tried: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    """The answers of requests with TRY: what each would change."""
+    """The answers of requests that were tried: what each would change."""
     changes = [change for answer in tried for change in answer["changes"]]
     if as_json:
         print_json(changes)

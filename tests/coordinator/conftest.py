@@ -13,6 +13,7 @@ from argon2 import PasswordHasher
 
 from coordinator.store.database import Database, parse_database_url
 from tests.coordinator.postgres import PostgresServer
+from tests.coordinator.process import Coordinator
 from tests.coordinator.rows import Rows
 
 
@@ -78,3 +79,11 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path, free_port: int) -> Iterator[Coordinator]:
+    server = Coordinator(tmp_path / "state", free_port)
+    server.start()
+    yield server
+    server.stop()

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.coordinator.process import Coordinator, RemoteHost
 
 
-@pytest.fixture
-def coordinator(tmp_path: Path, free_port: int) -> Iterator[Coordinator]:
-    server = Coordinator(tmp_path / "state", free_port)
-    server.start()
-    server.run("network", "create", "home")
-    token = server.token("home", "--uses", "2")
+@pytest.fixture(autouse=True)
+def nodes(coordinator: Coordinator) -> None:
+    coordinator.run("network", "create", "home")
+    token = coordinator.token("home", "--uses", "2")
     for number in range(2):
         RemoteHost(number, token).join()
-    yield server
-    server.stop()
 
 
 def test_what_would_change_is_told_and_nothing_does(coordinator: Coordinator) -> None:

@@ -22,14 +22,6 @@ from wgpy.mesh.encoding import encode_b64u
 from wgpy.mesh.wire import Identity
 
 
-@pytest.fixture
-def coordinator(tmp_path: Path, free_port: int) -> Iterator[Coordinator]:
-    server = Coordinator(tmp_path / "state", free_port)
-    server.start()
-    yield server
-    server.stop()
-
-
 def test_nodes_join_hear_of_each_other_and_survive_a_kill(coordinator: Coordinator) -> None:
     coordinator.run("network", "create", "home")
     token = coordinator.token("home", "--uses", "3")
