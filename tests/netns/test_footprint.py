@@ -113,7 +113,7 @@ def check_idle(end: End) -> None:
             before, started = Activity(pid), time.monotonic()
             time.sleep(IDLE_SECONDS)
             after, seconds = Activity(pid), time.monotonic() - started
-        except FileNotFoundError:  # a thread that ended just now
+        except (FileNotFoundError, ProcessLookupError):  # a thread that ended just now
             return False
         if before.tasks != after.tasks:
             return False

@@ -139,8 +139,22 @@ def test_a_detached_agent_goes_on_and_can_be_stopped(mesh: Mesh) -> None:
     wait_until(lambda: second.host.processes() == [], "the agent ends")
 
 
+MEETINGS = 3
+
+
 @pytest.mark.parametrize("delay", [0.01, 0.05, 0.1, 0.2])
 def test_two_that_ping_at_the_same_instant_hear_within_three_round_trips(delay: float) -> None:
+    # A busy machine adds milliseconds to one meeting or another, a missing rule adds seconds to each.
+    found: list[float] = []
+    for _ in range(MEETINGS):
+        found.append(round_trips_of_a_meeting(delay))
+        if found[-1] < 3:
+            break
+    assert found[-1] < 3, found
+
+
+def round_trips_of_a_meeting(delay: float) -> float:
+    """Until the later of two that never met, `delay` apart, hears the answer to its first echo."""
     with Lab("instant") as lab:
         # Without keepalives nothing is sent before the pings.
         mesh = Mesh(Internet(lab), "quiet", "--keepalive", "0", has_relay=False)
@@ -150,7 +164,7 @@ def test_two_that_ping_at_the_same_instant_hear_within_three_round_trips(delay: 
             wait_until(lambda node=node: is_ready_and_silent(node), "it knows its peer's endpoint")  # type: ignore[misc]
         # The link's own address resolution is not WireGuard's: it would cost half a round trip here.
         pair[0].host.run("ping", "-c1", str(pair[1].host.ipv4))
-        answers: dict[Node, float | None] = {}
+        answers: list[float] = []
         barrier = threading.Barrier(2)
 
         def ping(node: Node, other: Node) -> None:
@@ -158,18 +172,16 @@ def test_two_that_ping_at_the_same_instant_hear_within_three_round_trips(delay: 
             barrier.wait()
             output = node.host.run("ping", "-c1", "-W20", target, check=False).stdout
             found = re.search(r"time=([\d.]+) ms", output)
-            answers[node] = float(found[1]) / 1000 if found else None
+            if found is not None:
+                answers.append(float(found[1]) / 1000)
 
         threads = [threading.Thread(target=ping, args=ends) for ends in (tuple(pair), tuple(reversed(pair)))]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        for node in pair:
-            answer = answers[node]
-            assert answer is not None
-            # WireGuard's own rule takes seconds here; a busy machine adds some milliseconds to each handling.
-            assert answer < 3 * (2 * delay) + 0.05, f"{answer / (2 * delay):.1f} round trips"
+        assert len(answers) == 2
+        return max(answers) / (2 * delay)
 
 
 def is_ready_and_silent(node: Node) -> bool:
