@@ -251,10 +251,33 @@ def test_a_request_has_the_same_reply(lab: Lab, program: str, request_: str) -> 
         if "listen_port" not in request_:
             # Kernels of today make wireguard-go take a device for up that is not, and it chooses a port.
             reply = re.sub(r"listen_port=\d+\n", "", reply)
-        # Allowed IPs come in no order.
-        return [sorted(section.splitlines()) for section in reply.split("public_key=")]
+        return [unordered(each) for each in reply.split("\n\n")]
 
     compare(lab, program, play)
+
+
+def unordered(reply: str) -> tuple[list[str], list[list[str]], list[str]]:
+    """What is said of the device, of each peer, and the outcome.
+
+    wireguard-go keeps peers and allowed IPs in no order, and tells them in another each time.
+    """
+    told, outcome, rest = reply.partition("errno=")
+    device, *peers = (sorted(section.splitlines()) for section in told.split("public_key="))
+    return device, sorted(peers), (outcome + rest).splitlines()
+
+
+def test_replies_differ_by_what_they_say_and_not_by_its_order() -> None:
+    device, outcome = "fwmark=1\n", "errno=0"
+    first, second = "public_key=aa\nallowed_ip=1\nallowed_ip=2\n", "public_key=bb\n"
+    reply = unordered(device + first + second + outcome)
+    assert reply == unordered(device + second + "public_key=aa\nallowed_ip=2\nallowed_ip=1\n" + outcome)
+    for other in (
+        device + first + second + "errno=-22",
+        device + first + outcome,
+        first + second + outcome,
+        device + "public_key=aa\nallowed_ip=1\n" + second + "allowed_ip=2\n" + outcome,
+    ):
+        assert reply != unordered(other)
 
 
 CONFIGURATION = f"""[Interface]
