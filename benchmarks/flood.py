@@ -1,6 +1,7 @@
 """What does a flood by strangers cost an established tunnel, and does a new peer still get in?
 
     python -m benchmarks.flood [--quick] [--rounds 3] [--rate 20000] [--only NAME]… [--kind NAME]…
+                              [--ipv6]
 
 A tunnel between two hosts; a third floods its responder at a set rate from 60,000 addresses. Each figure is
 measured twice, one after the other: the flood goes to a port of the same host that nobody listens at, and
@@ -25,12 +26,15 @@ from benchmarks.contenders import Contender
 from benchmarks.panels import draw
 from benchmarks.paths import MeasuredPath, build_udp_load, cpu_seconds, status_mib
 from benchmarks.results import Results, Row, progress
-from tests.interop.tunnel import PORT, End
+from tests.interop.tunnel import PORT, End, Family
 from tests.netns import attack
 from tests.netns.hosts import Host, Lab
 from tests.netns.processes import HostFailure
 
-SOURCES, FIRST_SOURCE = 60_000, "198.18.0.1"
+SOURCES = 60_000
+FIRST_SOURCE = {"v4": "198.18.0.1", "v6": "2001:db8:8000::1"}
+"""IPv6: each from a /64 of its own."""
+VICTIM: dict[Family, str] = {"v4": "203.0.113.1", "v6": "2001:db8:3::1"}
 CLOSED_PORT = PORT + 1
 DATAGRAMS = 2000
 """Different ones of each kind, sent over and over."""
@@ -43,6 +47,17 @@ LONGEST_WAIT = 60
 KNOCKED_THROUGH = ("initiations", "all of them")
 """Floods through which a new peer wants in."""
 MEMORY = Row("Memory that the floods took", "MiB", False, "Memory that all floods together took", 1)
+
+_DEAF = """
+table netdev deaf {
+    chain arrived {
+        type filter hook ingress device "eth0" priority 0;
+        meta l4proto udp drop
+        icmp type destination-unreachable drop
+        icmpv6 type destination-unreachable drop
+    }
+}
+"""
 
 _CAPTURE = """
 import socket, sys
@@ -64,19 +79,32 @@ while seen < int(sys.argv[2]):
 class Siege:
     """A contender's tunnel, and the attacker beside it, on cables of their own."""
 
-    def __init__(self, lab: Lab, number: int, contender: Contender) -> None:
+    def __init__(self, lab: Lab, number: int, contender: Contender, family: Family) -> None:
         assert contender.implementation is not None
+        self._family = family
         self.path = path = MeasuredPath(lab, number, contender)
         assert path.tunnel is not None
         self.victim: End = path.tunnel.responder
         self.attacker = lab.host(f"a{number}")
         self.victim.host.ip(f"link add eth1 type veth peer name eth0 netns {self.attacker.pid}")
-        self.victim.host.ip("link set eth1 up", "address add 203.0.113.1/24 dev eth1")
+        self.victim.host.ip(
+            "link set eth1 up", "address add 203.0.113.1/24 dev eth1",
+            "address add 2001:db8:3::1/64 dev eth1 nodad",
+        )  # fmt: skip
         self.attacker.ip(
             "link set eth0 up", "link set lo up", "address add 203.0.113.2/24 dev eth0",
-            "route add local 198.18.0.0/15 dev lo",
+            "address add 2001:db8:3::2/64 dev eth0 nodad", "route add local 198.18.0.0/15 dev lo",
+            "route add local 2001:db8:8000::/33 dev lo",
         )  # fmt: skip
-        self.victim.host.ip("route add 198.18.0.0/15 via 203.0.113.2")
+        self.victim.host.ip(
+            "route add 198.18.0.0/15 via 203.0.113.2",
+            "route add 2001:db8:8000::/33 via 2001:db8:3::2",
+        )  # fmt: skip
+        # Nobody of these addresses hears an answer. It is dropped where it arrives: the cable hands it over
+        # in the victim's own time, who would pay for the attacker's receiving.
+        self.attacker.run("nft", "-f", "-", input=_DEAF)
+        # IPv4 lets one send from what is routed to oneself.
+        self.attacker.run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/ip_nonlocal_bind")
         self.newcomer = self._newcomer(lab.host(f"n{number}"), contender)
         rng = random.Random(number)
         public = path.tunnel.responder.keys.public
@@ -140,8 +168,8 @@ class Siege:
         reached: list[float] = []
         with given.open("rb") as source:
             process = subprocess.Popen(
-                [program, f"/proc/{self.attacker.pid}/ns/net", "203.0.113.1", str(port), FIRST_SOURCE,
-                 str(SOURCES), f"{rate:g}", str(LONGEST_WAIT * 2)],
+                [program, f"/proc/{self.attacker.pid}/ns/net", VICTIM[self._family], str(port),
+                 FIRST_SOURCE[self._family], str(SOURCES), f"{rate:g}", str(LONGEST_WAIT * 2)],
                 stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )  # fmt: skip
         started, before = time.monotonic(), self._sent()
@@ -206,7 +234,7 @@ def measure(lab: Lab, chosen: list[Contender], results: Results, arguments: argp
     sieges: list[Siege] = []
     memory: dict[str, float] = {}
     for number, contender in enumerate(chosen):
-        siege = Siege(lab, number, contender)
+        siege = Siege(lab, number, contender, "v6" if arguments.ipv6 else "v4")
         sieges.append(siege)
         # Traffic has filled what traffic fills.
         siege.path.tcp(arguments.seconds, 1, "v4", back=False)
@@ -233,6 +261,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2, help="of each TCP run")
     parser.add_argument("--rate", type=float, default=20_000, help="datagrams of the flood a second")
     parser.add_argument("--kind", action="append", choices=KINDS, help="only these; default all")
+    parser.add_argument("--ipv6", action="store_true", help="from IPv6 addresses, each of a /64 of its own")
     parser.add_argument("--no-write", action="store_true", help="print the table, write no files")
     contenders.add_options(parser)
     arguments = parser.parse_args()
@@ -242,7 +271,7 @@ def main() -> None:
         arguments.rounds, arguments.seconds = 1, 1
     results = Results("What does a flood by strangers cost a tunnel, and does a new peer get in?")
     results.notes += arguments.note
-    results.parameters = {name: getattr(arguments, name) for name in ("rounds", "seconds", "rate")}
+    results.parameters = {name: getattr(arguments, name) for name in ("rounds", "seconds", "rate", "ipv6")}
     chosen = contenders.choose(arguments.only or list(WHO), results, without_plain=True)
     try:
         with Lab("flood") as lab:
@@ -251,12 +280,12 @@ def main() -> None:
         sys.exit(f"flood: {error}")
     results.notes.append(
         f"Left: of the throughput under the same flood to a closed port. {arguments.rate:,.0f} a second "
-        f"from {SOURCES:,} addresses."
+        f"from {SOURCES:,} IPv{6 if arguments.ipv6 else 4} addresses."
     )
     writes = not arguments.no_write and not arguments.quick
-    results.finish(
-        "flood", draw("Userspace WireGuard under a flood by strangers", results, chosen), writes=writes
-    )
+    name = "flood-ipv6" if arguments.ipv6 else "flood"
+    chart = draw("Userspace WireGuard under a flood by strangers", results, chosen)
+    results.finish(name, chart, writes=writes)
 
 
 if __name__ == "__main__":

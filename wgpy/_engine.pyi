@@ -33,6 +33,7 @@ __all__ = [
     "looped_receiver_index",
     "open_datagrams",
     "segment_count",
+    "sift_strangers",
     "split_superpacket",
     "timerfd_create",
     "timerfd_settime",
@@ -163,6 +164,26 @@ class FirstDefence:
         16 octets) while `depth` others wait. None: it is worth a DH. A `str` is why it is dropped, `bytes`
         the cookie reply that its sender gets instead.
         """
+
+def sift_strangers(
+    fd: int,
+    is_ipv6: bool,
+    buffer: bytearray,
+    defence: FirstDefence,
+    depth: int,
+    now: float,
+    drops_garbage: bool,
+    most: int,
+) -> tuple[tuple[int, int, int, _OriginTuple, bool] | None, list[tuple[str, int]], int]:
+    """Receive from a UDP socket (Linux) until something comes that is not to be dropped, at most `most`
+    times.
+
+    Initiations are judged as by `defence.judge`, and answered where that gives a cookie reply. With
+    `drops_garbage` what is no message of WireGuard is dropped, too. Gives what is
+    then in `buffer`, as its length, the size of each datagram, TOS, origin, and whether it is an initiation
+    that has passed; None: nothing more is there, or `most` were dropped. Then why how many were dropped; and
+    how many the kernel has thrown away unread since the socket was opened, 0 if it said nothing of it.
+    """
 
 @final
 class Opened:

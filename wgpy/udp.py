@@ -203,9 +203,13 @@ class UdpSocket:
             if len(self._origins) >= _ORIGINS_REMEMBERED:
                 self._origins.clear()
             origin = self._origins[address, pktinfo] = _parse_origin(address, pktinfo)
+        self.note_heard(origin)
+        return origin
+
+    def note_heard(self, origin: Origin) -> None:
+        """A datagram came from there: its local address is ours."""
         if self._stale_sources:
             self._stale_sources.discard(origin)
-        return origin
 
     # --- out ---
 

@@ -19,6 +19,7 @@ from tests.conformance.host_bench import private_network
 from wgpy.addresses import Endpoint
 from wgpy.clock import boottime
 from wgpy.device import Device, open_device
+from wgpy.engine import ENGINES, make_engine
 from wgpy.keys import PrivateKey
 from wgpy.protocol import cookie
 
@@ -63,10 +64,15 @@ def configure(device: Device, key: PrivateKey, other: PrivateKey, address: str, 
 
 @pytest.mark.root
 @pytest.mark.slow
-async def test_a_peer_gets_in_while_initiations_are_flooded_from_elsewhere() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_peer_gets_in_while_initiations_are_flooded_from_elsewhere(engine: str) -> None:
     rng = random.Random(3)
     ours, theirs = PrivateKey(rng.randbytes(32)), PrivateKey(rng.randbytes(32))
-    with private_network(), open_device("wgf0") as victim, open_device("wgf1") as peer:
+    with (
+        private_network(),
+        open_device("wgf0", engine=make_engine(engine)) as victim,
+        open_device("wgf1", engine=make_engine(engine)) as peer,
+    ):
         configure(victim, ours, theirs, "10.0.0.2/32", 40001)
         configure(peer, theirs, ours, "10.0.0.1/32", 40000)
         async with trio.open_nursery() as nursery:

@@ -2,28 +2,27 @@
 
 Pure: it is given its ends, a clock and a random source, and is fed datagrams and packets. `portable_io.py`
 puts it between a TUN and sockets, the simulator between two lists. It is the reference for the native engine.
-
-Over 600 lines because the commands, the way out and the way in change the same few tables and are
-understood together; what could stand alone does (`portable_peer`, `events`, `defence`, `relays`,
-`unreachable`).
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
-from typing import Final, Protocol
+from typing import Final
 
 from wgpy import _engine
 from wgpy.addresses import Endpoint, Prefix
 from wgpy.engine import DatagramFilter
 from wgpy.engine.allowed_ips import AllowedIps
 from wgpy.engine.defence import Defence, FirstDefence
+from wgpy.engine.ends import Ends, Run, RunEnds
 from wgpy.engine.events import EventQueues
 from wgpy.engine.heard import Heard, Known
 from wgpy.engine.portable_peer import NO_FACTS, PortablePeer
 from wgpy.engine.relays import Relays, has_relayed_prefix, is_relayed
+from wgpy.engine.staging import Staging
 from wgpy.engine.unreachable import icmp_unreachable
 from wgpy.errors import InvalidMessage
 from wgpy.protocol.actions import (
@@ -38,35 +37,12 @@ from wgpy.protocol.actions import (
     PeerSnapshot,
     Work,
 )
-from wgpy.protocol.constants import DEFAULT_MTU, HANDSHAKE_TOS, MAX_STAGED_PACKETS
+from wgpy.protocol.constants import DEFAULT_MTU, HANDSHAKE_TOS
 from wgpy.protocol.crypto import RandomSource
 from wgpy.protocol.indices import IndexTable
 from wgpy.protocol.keypairs import Keypair
 from wgpy.protocol.messages import MessageType, message_type_untrusted, receiver_index_untrusted
 from wgpy.protocol.ratelimiter import RateLimiter
-
-STAGING_POOL: Final = 8192
-"""Segments staged for all peers together; past it, whoever has waited longest loses its oldest."""
-
-Run = tuple[bytes, int, int]
-"""Datagrams of equal size but the last, that size, and their TOS."""
-
-
-class Ends(Protocol):
-    """What the engine sends to."""
-
-    def send_udp(self, data: bytes, to: Endpoint, source: Origin | None, tos: int) -> bool:
-        """Send one datagram, from `source.local` if it can; True when it left."""
-
-    def write_tun(self, packet: bytes) -> None:
-        """Give a packet to the host; with `vnet_hdr` it begins with a virtio_net_hdr."""
-
-
-class RunEnds(Ends, Protocol):
-    """Ends that take several datagrams at once."""
-
-    def send_run(self, run: Run, to: Endpoint, source: Origin | None) -> int:
-        """Returns the octets that left."""
 
 
 class PortableEngine:
@@ -99,13 +75,14 @@ class PortableEngine:
         self._sessions: dict[int, _engine.Session] = {}  # the transport entries of the index table, for Rust
         self._remote_indices: Counter[int] = Counter()
         self._allowed_ips = AllowedIps()
-        self._staging: dict[PeerId, PortablePeer] = {}  # peers with staged packets, longest waiting first
-        self._staged_segments = 0
+        self._staging = Staging(self._count_drop)
         self._defence: Final = FirstDefence(rng) if defence is None else defence
         self._icmp_limiter = RateLimiter()
         self._expected = DatagramFilter()
         self._relays = Relays()
         self._seq = 0
+        self.flooded_at = -math.inf
+        """When a stranger was last answered with a cookie, or sent what is no message."""
 
     # --- device ---
 
@@ -143,7 +120,7 @@ class PortableEngine:
         self._free(gone.slots.wipe())
         for index in gone.handshake_indices:
             self._indices.release_handshake(index)
-        self._drop_staged(gone)
+        self._staging.drop(gone)
         self.events.forget_peer(peer)
 
     def add_allowed_ips(self, peer: PeerId, prefixes: Iterable[Prefix]) -> None:
@@ -259,7 +236,7 @@ class PortableEngine:
 
     def drop_staged(self, peer: PeerId) -> None:
         if (it := self._peers.get(peer)) is not None:
-            self._drop_staged(it)
+            self._staging.drop(it)
 
     def send_keepalive(self, peer: PeerId) -> None:
         if (it := self._peers.get(peer)) is not None:
@@ -349,42 +326,14 @@ class PortableEngine:
             )
         if pair is None or runs is None:
             for packet in packets:
-                self._stage(peer, packet)
+                self._staging.add(peer, packet, vnet_hdr=self.vnet_hdr)
             self.events.put_work(peer.id, Work.NEED_KEY)
             return
         self._send_runs(peer, pair, runs, paths, now, is_data=True)
 
-    def _stage(self, peer: PortablePeer, packet: bytes) -> None:
-        segments = _engine.segment_count(packet, vnet_hdr=self.vnet_hdr) if packet else 1
-        if segments == 0:
-            self.drops["malformed packet of the host"] += 1
-            return
-        peer.staged.append((packet, segments))
-        peer.staged_segments += segments
-        self._staged_segments += segments
-        self._staging.setdefault(peer.id, peer)
-        while peer.staged_segments > MAX_STAGED_PACKETS:
-            self._drop_oldest_staged(peer)
-        while self._staged_segments > STAGING_POOL:
-            self._drop_oldest_staged(next(iter(self._staging.values())))
-
-    def _drop_oldest_staged(self, peer: PortablePeer) -> None:
-        _, segments = peer.staged.popleft()
-        peer.staged_segments -= segments
-        self._staged_segments -= segments
-        self.drops["staged too long"] += segments
-        if not peer.staged:
-            del self._staging[peer.id]
-
-    def _drop_staged(self, peer: PortablePeer) -> None:
-        self._staged_segments -= peer.staged_segments
-        peer.staged.clear()
-        peer.staged_segments = 0
-        self._staging.pop(peer.id, None)
-
     def _send_keepalive(self, peer: PortablePeer, now: float) -> None:
         if not peer.staged:
-            self._stage(peer, b"")
+            self._staging.add(peer, b"", vnet_hdr=self.vnet_hdr)
         self._send_staged(peer, now)
 
     def _send_staged(self, peer: PortablePeer, now: float) -> None:
@@ -394,8 +343,7 @@ class PortableEngine:
         if pair is None or not pair.may_send(now):
             self.events.put_work(peer.id, Work.NEED_KEY)
             return
-        packets = [packet for packet, _ in peer.staged]
-        self._drop_staged(peer)
+        packets = self._staging.take(peer)
         if not packets[0]:  # a keepalive is only staged where nothing is, so it is the first
             message = self._session(pair).seal(packets.pop(0), self.mtu, now)
             if message is not None:
@@ -508,6 +456,9 @@ class PortableEngine:
             self.drops["not WireGuard"] += 1
             return
         now = self._clock()
+        if buffer[0] != MessageType.TRANSPORT and length == segment_size:
+            self._receive_other(bytes(memoryview(buffer)[:length]), heard, now)
+            return
         runs, others, unknown = _engine.open_datagrams(
             buffer,
             length,
@@ -556,6 +507,9 @@ class PortableEngine:
         for data in controls:
             self.events.put_control(Control(peer.id, origin, data))
 
+    def _count_drop(self, reason: str, count: int) -> None:
+        self.drops[reason] += count
+
     def _count_drops(self, opened: _engine.Opened) -> None:
         for outcome, reason in _DROPS:
             if count := opened.count(outcome):
@@ -569,6 +523,7 @@ class PortableEngine:
             if self._expected and self._expected.matches(data, heard.origin().remote):
                 self.events.put_other(OtherDatagram(data, heard.origin()))
             else:
+                self.flooded_at = now
                 self.drops["not WireGuard"] += 1
             return
         owner = None
@@ -582,12 +537,21 @@ class PortableEngine:
         if kind is not MessageType.COOKIE_REPLY:
             verdict = self._defence.judge(data, *heard.source(), depth, now)
             if isinstance(verdict, bytes):
+                self.flooded_at = now
                 heard.answer(verdict)
                 verdict = "under load"
             if verdict is not None:
                 self.drops[verdict] += 1
                 return
-        if not self.events.put_handshake(HandshakeMessage(data, heard.origin(), self._seq, depth, owner)):
+        self._put_handshake(HandshakeMessage(data, heard.origin(), self._seq, depth, owner))
+
+    def receive_judged(self, data: bytes, origin: Origin) -> None:
+        """An initiation that the first line of defence has let pass already."""
+        self._seq += 1
+        self._put_handshake(HandshakeMessage(data, origin, self._seq, self.events.handshake_depth, None))
+
+    def _put_handshake(self, message: HandshakeMessage) -> None:
+        if not self.events.put_handshake(message):
             self.drops["handshake queue full"] += 1
 
     # --- common to both ways ---

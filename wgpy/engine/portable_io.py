@@ -10,6 +10,7 @@ import errno
 import os
 import random
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Final
 
 import trio
@@ -18,9 +19,20 @@ from wgpy import _engine
 from wgpy.addresses import Endpoint
 from wgpy.clock import boottime
 from wgpy.darwin import IS_DARWIN, framing
-from wgpy.engine.portable import PortableEngine, Run
+from wgpy.engine.ends import Run
+from wgpy.engine.portable import PortableEngine
 from wgpy.protocol.actions import Origin, PeerId
 from wgpy.udp import MOST_DATAGRAM, UdpSocket, bind_sockets
+
+SIFTED_A_CALL: Final = 16
+"""Datagrams of strangers that one receive deals with during a flood."""
+
+FLOOD_HOLD: Final = 1.0
+"""Seconds for which strangers are sifted after the last that was told to be one."""
+
+_ORIGINS_REMEMBERED: Final = 4096
+_RawOrigin = tuple[bytes, int, int, bytes | None, int]
+"""Address, port, scope, our address, interface."""
 
 PACKETS_A_TURN: Final = 64
 """Reads of the TUN, or of a socket, before others get their turn."""
@@ -33,6 +45,12 @@ READ_FAILURES_IN_A_ROW: Final = 100
 _TUN_GONE: Final = frozenset({errno.EBADF, getattr(errno, "EBADFD", errno.EBADF), errno.ENODEV, errno.ENXIO})
 _GSO_NONE: Final = 0
 _NO_OFFLOAD: Final = bytes(_engine.VIRTIO_NET_HDR_SIZE)
+
+
+def _make_origin(raw: _RawOrigin) -> Origin:
+    address, port, scope, local, interface = raw
+    remote = Endpoint(ip_address(address), port, scope)
+    return Origin(remote, None if local is None else ip_address(local), interface)
 
 
 class _HostEnds:
@@ -83,6 +101,29 @@ class _HostEnds:
             self.write_tun(_NO_OFFLOAD + each)
 
 
+class _Sifted:
+    """Where a datagram came from that Rust has received: made into an origin when it is asked for."""
+
+    __slots__ = ("_engine", "_raw", "_socket")
+
+    def __init__(self, engine: PortableDeviceEngine, sock: UdpSocket, raw: _RawOrigin) -> None:
+        self._engine = engine
+        self._socket = sock
+        self._raw = raw
+
+    def origin(self) -> Origin:
+        origin = self._engine.origin_of(self._raw)
+        self._socket.note_heard(origin)
+        return origin
+
+    def source(self) -> tuple[bytes, int]:
+        return self._raw[0], self._raw[1]
+
+    def answer(self, data: bytes) -> None:
+        origin = self.origin()
+        self._engine.send_datagram(data, origin.remote, origin)
+
+
 class PortableDeviceEngine(PortableEngine):
     """See `wgpy.engine.DeviceEngine`."""
 
@@ -94,10 +135,14 @@ class PortableDeviceEngine(PortableEngine):
         """
         self._host = _HostEnds(is_utun)
         self._is_utun = is_utun
+        strangers = _engine.FirstDefence()
         super().__init__(
             self._host, boottime, random.SystemRandom(),
-            run_ends=self._host if offload else None, defence=_engine.FirstDefence(),
+            run_ends=self._host if offload else None, defence=strangers,
         )  # fmt: skip
+        self._strangers = strangers
+        self._can_sift = hasattr(_engine, "sift_strangers")
+        self._origins: dict[_RawOrigin, Origin] = {}
         self._offload = offload
         self.wants_vnet_hdr = offload
         self._buffer = bytearray(MOST_DATAGRAM + 1)
@@ -234,15 +279,53 @@ class PortableDeviceEngine(PortableEngine):
             self._host.tun_fd = None
             self.events.put_failure(f"the TUN device is gone: {why}")
 
+    def _receive_from(self, sock: UdpSocket) -> bool:
+        """Take in what one call brings. False: there is nothing more now."""
+        if self.flooded_at > 0.0 and self._can_sift and not self._relays:
+            now = boottime()
+            if now - self.flooded_at < FLOOD_HOLD:
+                return self._sift(sock, now)
+        received = sock.receive_nowait(self._buffer)
+        if received is None:
+            return False
+        self.receive_datagrams(self._buffer, received.length, received.segment_size, received, received.tos)
+        return True
+
+    def _sift(self, sock: UdpSocket, now: float) -> bool:
+        """As `_receive_from`, during a flood: Rust receives, and answers strangers meanwhile."""
+        received, kept, overflows = _engine.sift_strangers(
+            sock.fileno(), sock.is_ipv6, self._buffer, self._strangers, self.events.handshake_depth, now,
+            not self._expected, SIFTED_A_CALL,
+        )  # fmt: skip
+        if overflows:
+            sock.drops = overflows
+        for reason, count in kept:
+            self.flooded_at = now
+            self.drops[reason] += count
+        if received is None:
+            return bool(kept)
+        length, segment_size, tos, raw, is_judged = received
+        heard = _Sifted(self, sock, raw)
+        if is_judged:
+            self.receive_judged(bytes(self._buffer[:length]), heard.origin())
+        else:
+            self.receive_datagrams(self._buffer, length, segment_size, heard, tos)
+        return True
+
+    def origin_of(self, raw: _RawOrigin) -> Origin:
+        """The same object for the same path, as long as it is remembered."""
+        origin = self._origins.get(raw)
+        if origin is None:
+            if len(self._origins) >= _ORIGINS_REMEMBERED:
+                self._origins.clear()
+            origin = self._origins[raw] = _make_origin(raw)
+        return origin
+
     async def _pump_socket(self, sock: UdpSocket) -> None:
         while sock in self._host.sockets:
             for _ in range(PACKETS_A_TURN):
-                received = sock.receive_nowait(self._buffer)
-                if received is None:
+                if not self._receive_from(sock):
                     break
-                self.receive_datagrams(
-                    self._buffer, received.length, received.segment_size, received, received.tos
-                )
             else:
                 await trio.lowlevel.checkpoint()
                 continue

@@ -1,7 +1,7 @@
 //! `FirstDefence`: the first line of defence for an engine in Python.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
@@ -31,6 +31,12 @@ pub(crate) fn identity_keys<'a>(
 #[pyclass(frozen, module = "wgpy._engine")]
 pub struct FirstDefence(Mutex<engine::FirstDefence>);
 
+impl FirstDefence {
+    pub fn lock(&self) -> MutexGuard<'_, engine::FirstDefence> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[pymethods]
 impl FirstDefence {
     #[new]
@@ -40,13 +46,13 @@ impl FirstDefence {
 
     fn set_identity(&self, mac1_key: Option<&[u8]>, cookie_key: Option<&[u8]>) -> PyResult<()> {
         let keys = identity_keys(mac1_key, cookie_key)?;
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).set_identity(keys);
+        self.lock().set_identity(keys);
         Ok(())
     }
 
     fn set_previous_identity(&self, mac1_key: Option<&[u8]>, cookie_key: Option<&[u8]>) -> PyResult<()> {
         let keys = identity_keys(mac1_key, cookie_key)?;
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).set_previous_identity(keys);
+        self.lock().set_previous_identity(keys);
         Ok(())
     }
 
@@ -62,8 +68,7 @@ impl FirstDefence {
         now: f64,
     ) -> PyResult<Option<Py<PyAny>>> {
         let source = SocketAddr::from((address(source)?, port));
-        let mut defence = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match defence.judge(message, source, depth, nanoseconds(now)) {
+        match self.lock().judge(message, source, depth, nanoseconds(now)) {
             Verdict::Pass => Ok(None),
             Verdict::Drop(reason) => reason.text().into_py_any(py).map(Some),
             Verdict::CookieReply(reply) => PyBytes::new(py, &reply).into_py_any(py).map(Some),

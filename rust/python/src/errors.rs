@@ -24,6 +24,11 @@ pub fn prefix_length(length: u32, longest: u32) -> PyErr {
     PyValueError::new_err(format!("a prefix of this family has at most {longest} bits, not {length}"))
 }
 
+/// A descriptor of -1, as a closed socket has.
+pub fn closed_descriptor() -> PyErr {
+    PyOSError::new_err((libc::EBADF, "the socket is closed"))
+}
+
 /// An instant that is not a number.
 pub fn not_an_instant() -> PyErr {
     PyValueError::new_err("a deadline is a number of seconds, not NaN")

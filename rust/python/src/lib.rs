@@ -21,6 +21,8 @@ mod session;
 #[cfg(feature = "simulation")]
 mod simulation;
 #[cfg(target_os = "linux")]
+mod strangers;
+#[cfg(target_os = "linux")]
 mod timer;
 
 // A caller's buffer must not change while it is copied: the module counts on the GIL for that, and says so.
@@ -50,6 +52,9 @@ mod _engine {
         datagram_arrives, departed, handshake_depth, host_got, host_sends, index_count, refuse, set_now,
         skip_counters,
     };
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use crate::strangers::sift_strangers;
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::timer::{boottime_ns, timerfd_create, timerfd_settime};

@@ -152,6 +152,15 @@ impl FirstDefence {
         Verdict::Pass
     }
 
+    /// As a stranger would who knows our public key.
+    #[cfg(test)]
+    pub(crate) fn add_mac1_for_test(&self, message: &mut [u8]) {
+        let end = message.len() - 2 * MAC_SIZE;
+        let identity = self.identity.as_ref().expect("there is an identity");
+        let mac1 = mac(&*identity.mac1_key, &[&message[..end]]).finalize().into_bytes();
+        message[end..end + MAC_SIZE].copy_from_slice(&mac1);
+    }
+
     fn is_under_load(&mut self, depth: usize, now: u64) -> bool {
         if depth >= UNDER_LOAD_DEPTH {
             self.under_load_at = Some(now);

@@ -21,7 +21,9 @@ use crate::receive::{Outcome, open_datagrams};
 use crate::relay::message::relayed_peer;
 use crate::virtio;
 
-const INITIATION: (u32, usize) = (1, 148);
+/// Octets of an initiation.
+pub const INITIATION_SIZE: usize = 148;
+const INITIATION: (u32, usize) = (1, INITIATION_SIZE);
 const RESPONSE: (u32, usize) = (2, 92);
 const COOKIE_REPLY: (u32, usize) = (3, COOKIE_REPLY_SIZE);
 const RECEIVER_OF_RESPONSE: usize = 8;
@@ -30,6 +32,22 @@ const RECEIVER_OF_COOKIE_REPLY: usize = 4;
 const MAX_PARTS: usize = 1024;
 
 const PLAIN: [u8; virtio::HEADER_SIZE] = [0; virtio::HEADER_SIZE];
+
+/// An initiation, by type and size.
+pub(crate) fn is_initiation(datagram: &[u8]) -> bool {
+    message_type_untrusted(datagram).map(|kind| (kind, datagram.len())) == Some(INITIATION)
+}
+
+/// An initiation, a response or a cookie reply, by type and size.
+pub(crate) fn is_handshake(datagram: &[u8]) -> bool {
+    let kind = message_type_untrusted(datagram).map(|kind| (kind, datagram.len()));
+    matches!(kind, Some(INITIATION | RESPONSE | COOKIE_REPLY))
+}
+
+/// A message of WireGuard, by type and size.
+pub(crate) fn is_wireguard(datagram: &[u8]) -> bool {
+    is_handshake(datagram) || message_type_untrusted(datagram) == Some(TYPE_TRANSPORT_DATA)
+}
 
 /// What one receive brought: `length` octets, a datagram each `segment_size`, of one origin and TOS.
 #[derive(Clone, Copy)]

@@ -17,13 +17,13 @@ const PMTUDISC_DONT: libc::c_int = 0;
 
 /// One family's socket.
 pub struct UdpSocket {
-    fd: OwnedFd,
-    is_ipv6: bool,
+    pub(super) fd: OwnedFd,
+    pub(super) is_ipv6: bool,
     /// One call sends many datagrams.
     pub gso: bool,
     /// One call receives many.
     pub gro: bool,
-    overflows: AtomicU32,
+    pub(super) overflows: AtomicU32,
 }
 
 impl UdpSocket {
