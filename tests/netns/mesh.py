@@ -34,9 +34,10 @@ class Mesh:
         is_public: bool = False,
         coordinator: str = "coordinator",
         has_relay: bool = True,
+        names: tuple[str, ...] = (),
     ) -> None:
         """`options` are those of `network create`. `is_public`: on port 443, and over IPv6 too. `coordinator`
-        is the host that it runs on, `has_relay`: it runs one.
+        is the host that it runs on, `has_relay`: it runs one; `names` it has beside its addresses.
         """
         self._serving = () if has_relay else ("--relay-port", "0")
         self.internet = internet
@@ -48,7 +49,7 @@ class Mesh:
             self.urls = tuple(f"https://{host}" for host in hosts)
         else:
             self._listen = f"{self.coordinator.ipv4}:8443"
-            self.urls = (f"https://{self._listen}",)
+            self.urls = (f"https://{self._listen}", *(f"https://{name}:8443" for name in names))
         self.url = self.urls[0]
         self.serving = self.serve()
         self.admin("network", "create", network, *options)

@@ -317,7 +317,7 @@ while True:
 """
 
     def __init__(self, host: Host) -> None:
-        self._process = host.start("python", "-c", self.SCRIPT, log="outer")
+        self._process = host.start("python", "-c", self.SCRIPT, log=f"outer{len(host.started)}")
         self._process.wait_text("listening")
 
     def leaks(self, *allowed: str) -> set[str]:

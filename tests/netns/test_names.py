@@ -30,9 +30,13 @@ class World:
         self.server = self.internet.host("world")
         self.log = self.serve(self.server, "www.example=192.0.2.80", f"big.example={BIG}")
 
+    @classmethod
+    def serve(cls, host: Host, *names: str) -> Path:
+        return cls.serve_at(host, str(host.ipv4), *names)
+
     @staticmethod
-    def serve(host: Host, *names: str) -> Path:
-        process = host.start(sys.executable, SERVER, str(host.ipv4), *names, log="names")
+    def serve_at(host: Host, address: str, *names: str) -> Path:
+        process = host.start(sys.executable, SERVER, address, *names, log="names")
         wait_until(lambda: "serving" in process.tail(), "the name server serves")
         return process.log
 

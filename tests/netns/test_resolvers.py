@@ -68,9 +68,8 @@ BUS = """<busconfig><type>system</type><fork/><listen>unix:path=/run/dbus/system
 <allow send_destination="*" eavesdrop="true"/></policy></busconfig>"""
 
 
-def test_systemd_resolved_asks_us_for_the_networks_names_and_nothing_else(world: World) -> None:
-    node = world.mesh.node("resolved")
-    host = node.host
+def run_resolved(host: Host) -> None:
+    """The real one, on a bus of its own, which the host's programs ask by its stub."""
     lay_over(host, "systemd-resolved")
     passwd, group = (Path(f"/etc/{name}").read_text() for name in ("passwd", "group"))
     own_etc(
@@ -85,6 +84,12 @@ def test_systemd_resolved_asks_us_for_the_networks_names_and_nothing_else(world:
     host.run("dbus-daemon", f"--config-file={host.path / 'bus.conf'}")
     host.start("/usr/lib/systemd/systemd-resolved", log="resolved")
     wait_until(lambda: host.run("resolvectl", "status", check=False).returncode == 0, "resolved answers")
+
+
+def test_systemd_resolved_asks_us_for_the_networks_names_and_nothing_else(world: World) -> None:
+    node = world.mesh.node("resolved")
+    host = node.host
+    run_resolved(host)
     host.run("resolvectl", "dns", "eth0", str(world.server.ipv4))
     host.run("resolvectl", "domain", "eth0", "~.")
     up(world, node)
@@ -126,17 +131,22 @@ exec dnsmasq --pid-file=/run/dnsmasq.pid --user=root --conf-file=/dev/null --con
 """
 
 
-def test_dnsmasq_of_openwrt_is_told_by_a_snippet(world: World) -> None:
-    node = world.mesh.node("openwrt")
-    host = node.host
+def run_dnsmasq(host: Host, server: str) -> None:
+    """As on a router with OpenWrt, which asks this server."""
     host.run("mount", "-t", "tmpfs", "tmpfs", "/tmp")
     host.run("mkdir", "/tmp/dnsmasq.d")
     own_etc(host, resolv_conf="nameserver 127.0.0.1\n")
     host.run("tee", "/etc/openwrt_release", input="DISTRIB_ID='OpenWrt'\n")
     host.run("mkdir", "-p", "/etc/init.d")
-    host.run("tee", "/etc/init.d/dnsmasq", input=INIT % world.server.ipv4)
+    host.run("tee", "/etc/init.d/dnsmasq", input=INIT % server)
     host.run("chmod", "755", "/etc/init.d/dnsmasq")
     host.run("/etc/init.d/dnsmasq", "restart")
+
+
+def test_dnsmasq_of_openwrt_is_told_by_a_snippet(world: World) -> None:
+    node = world.mesh.node("openwrt")
+    host = node.host
+    run_dnsmasq(host, str(world.server.ipv4))
     assert look_up(host, "www.example") == ["192.0.2.80"]
     up(world, node)
     is_told(node, "dnsmasq")

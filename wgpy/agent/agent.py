@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlsplit
 
 import trio
 
@@ -23,7 +22,7 @@ from wgpy.agent.client import CoordinatorClient, Credentials, Trust
 from wgpy.agent.datagrams import Datagrams
 from wgpy.agent.discovery import OutsideView
 from wgpy.agent.dns.names import Names
-from wgpy.agent.dns.zone import Zone
+from wgpy.agent.dns.wanted import exit_names, hosts_outside, make_zone, own_addresses
 from wgpy.agent.follow import Follower
 from wgpy.agent.gateways import Gateways
 from wgpy.agent.host_link import HostLink, concerns_us, literal_address, look_around
@@ -56,11 +55,10 @@ from wgpy.host.footprint import clear_left_behind
 from wgpy.keys import PublicKey
 from wgpy.mesh.consent import ClippedMap, Grant, PeerGrant, Surroundings, clip, grant
 from wgpy.mesh.delta import HeldMap
-from wgpy.mesh.encoding import MAX_ENDPOINTS, MalformedMessage
+from wgpy.mesh.encoding import MAX_ENDPOINTS
 from wgpy.mesh.forward import Offer
 from wgpy.mesh.frames import PresenceFrame
 from wgpy.mesh.gateways import exit_problem
-from wgpy.mesh.names import NetworkNames
 from wgpy.mesh.netmap import Map, Network, Node
 from wgpy.mesh.receipt import tag_of
 from wgpy.mesh.record import Record, sign_record
@@ -119,7 +117,8 @@ class Agent:
         """The router's port that leads to the tunnel, where it gives one."""
         self._paths.handle_memory(state.seen)
         self._gateways = Gateways(device, self._paths, self._own_map, self._apply_map)
-        self._names = Names(device.name)
+        self.names = Names(device.name)
+        """The names of the network on this host."""
         self._names_problem = ""
         self._local_endpoints: tuple[Endpoint, ...] = ()
         self._unproven: tuple[str, ...] = ()
@@ -131,6 +130,7 @@ class Agent:
         self._client = CoordinatorClient(state.coordinator_urls, Trust(state.identity_hash, state.pinned))
         self._follower = Follower(self._client, self._who, self)
         self._ingress = Ingress(device.name, self, self._client, self._who, self._host)
+        self._ingress.upstreams = self.names.for_members
         self._rotation = Rotation(self._client, self._who, device, self)
         self._coordinator = CoordinatorReport("connecting", state.urls[0], "", int(time.time()))
         self._reporter = TunnelReporter()
@@ -169,7 +169,7 @@ class Agent:
                 nursery.start_soon(self._tick)
                 nursery.start_soon(self._paths.run)
                 nursery.start_soon(self.outside.run)
-                nursery.start_soon(self._names.run)
+                nursery.start_soon(self.names.run)
                 nursery.start_soon(self._relays.run)
                 nursery.start_soon(self.router_port.run)
                 nursery.start_soon(self._keep_looking_around)
@@ -279,20 +279,16 @@ class Agent:
         self._sync_names(netmap.network, self._clipped)
 
     def _sync_names(self, network: Network, clipped: ClippedMap) -> None:
-        state, self._names_problem = self.state, ""
-        own = [prefix.network_address for prefix in state.addresses if clipped.grant.covers(prefix)]
-        nodes = {peer.node.name: peer.addresses for peer in clipped.peers.values()} | {state.node_name: own}
-        hosts = [urlsplit(url).hostname or "" for url in self._client.urls]
-        try:
-            names = network.names
-        except MalformedMessage as error:
-            names, self._names_problem = NetworkNames(), str(error)
-        domains = [each for each in names.domains if each.domain in state.choices.accepted_domains]
-        zone = Zone.of(
-            network.suffix, clipped.grant.ranges, nodes, records=names.records, domains=domains, never=hosts
-        )
+        zone, self._names_problem = make_zone(self.state, network, clipped, self._client.urls)
         self._ingress.zone = zone
-        self._names.sync(zone, own, is_on=state.choices.dns)
+        self.names.sync(
+            zone,
+            own_addresses(self.state, clipped),
+            is_on=self.state.choices.dns,
+            exit_=exit_names(self.state.choices, clipped, self._host.connected),
+            is_exit=self._host.is_exit,
+            kept_outside=hosts_outside(network, self._client.urls),
+        )
 
     def _look_around(self) -> None:
         literals = [literal_address(url) for url in self._client.urls]
@@ -539,7 +535,7 @@ class Agent:
         problems += [*self._link.problems.values(), *self._host.problems()]
         problems += self._unproven
         problems += exit_problem(self._own_map(), state.choices.exit_node)
-        answered = self._names.report()
+        answered = self.names.report()
         problems += [text for text in (self._names_problem, answered.problem) if text]
         if self.is_disabled:
             problems.append(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wgpy.addresses import IPAddress, Prefix
+from wgpy.agent.client_filter import clients_interface
 from wgpy.host.nft import Chain, NftSet, NftTable, table_name
 from wgpy.host.policy import Policy
 from wgpy.host.setting import HostSetting
@@ -33,19 +34,39 @@ def lock_name(interface: str) -> str:
 
 
 def exit_setting(
-    link: OwnLink, mark: int, *, keeps_lan: bool, kill_switch: bool, connected: Sequence[Prefix]
+    link: OwnLink,
+    mark: int,
+    *,
+    keeps_lan: bool,
+    kill_switch: bool,
+    connected: Sequence[Prefix],
+    keeps_names: bool = False,
 ) -> HostSetting:
     """All that is not marked leaves by our interface, of both families whatever the exit node forwards: what
-    it does not is lost, not leaked.
+    it does not is lost, not leaked. `keeps_names`: nobody asks a name server but by it, in the LAN or not.
     """
     policy = Policy(mark, (4, 6), PRIORITY, keeps_lan=keeps_lan)
     chains = policy.chains(link.name, link.addresses)
+    if keeps_names:
+        chains += _name_guards(link.name, mark)
     tables = {table_name(link.name): NftTable(table_name(link.name), chains)}
     if kill_switch:
         lock = _lock(link.name, mark, connected if keeps_lan else ())
         tables[lock.name] = lock
     routes = frozenset(Route(prefix, link.index, mark) for prefix in _EXITS.values())
     return HostSetting(policy.sysctls(), tables, routes, policy.rules())
+
+
+def _name_guards(interface: str, mark: int) -> tuple[Chain, ...]:
+    """Programs, and resolvers that keep a link's servers to that link, ask whom they like: not past us."""
+    refuse = "meta l4proto { tcp, udp } th dport { 53, 853 } reject with icmpx admin-prohibited"
+    ours = f'{{ "lo", "{interface}", "{clients_interface(interface)}" }}'
+    output = (f"oifname {ours} accept", f"meta mark {mark:#010x} accept", refuse)
+    forward = (f"iifname {ours} accept", f"oifname {ours} accept", refuse)
+    return (
+        Chain("nameoutput", "filter hook output priority filter - 4; policy accept;", output),
+        Chain("nameforward", "filter hook forward priority filter - 4; policy accept;", forward),
+    )
 
 
 def _lock(interface: str, mark: int, connected: Iterable[Prefix]) -> NftTable:

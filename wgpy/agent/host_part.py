@@ -47,6 +47,8 @@ class HostPart:
         self.plan = GatewayPlan()
         self.clients: ClientPart | None = None
         """What external clients take, where this node is a gateway of theirs."""
+        self.connected: tuple[Prefix, ...] = ()
+        """The networks that this host reaches directly."""
         self._name = name
         self._interface = interface
         self._guards: tuple[ForwardGuard, ...] = ()
@@ -79,6 +81,7 @@ class HostPart:
             plan_gateway(places, choices.advertise, facts, self._interface),
             [forward.range for forward in given if forward.range in pools],
         )
+        self.connected = facts.connected
         self._guards = facts.guards if self.plan.ranges else ()
         tag = f"wgpy {self._name}" if choices.opens_firewall else None
         setting = gateway_setting(self.plan, ranges, facts, self._interface, tag)
@@ -93,6 +96,7 @@ class HostPart:
                     keeps_lan=choices.keeps_lan,
                     kill_switch=choices.kill_switch,
                     connected=facts.connected,
+                    keeps_names=choices.dns,
                 )
             )
         self._notes = self._take_notes(choices)
@@ -153,12 +157,23 @@ class HostPart:
                 self._is_fought = pause > _FIGHT_PAUSE
                 await trio.sleep(pause)
 
+    @property
+    def is_exit(self) -> bool:
+        """Whether others leave by this host."""
+        return any(map(is_default, self.plan.ranges))
+
     def leave(self) -> None:
         """Take all of it back."""
         self.footprint.roll_back()
 
     def _take_notes(self, choices: LocalChoices) -> list[str]:
-        notes = [f"{target} is not forwarded: {reason}" for target, reason in self.plan.problems]
+        notes = []
+        if choices.exit_node and choices.dns and not choices.firewall:
+            notes.append(
+                "the firewall is off: programs that ask a name server in the LAN by themselves are not "
+                "held back"
+            )
+        notes += [f"{target} is not forwarded: {reason}" for target, reason in self.plan.problems]
         if self._guards and not choices.opens_firewall:
             owners = ", ".join(dict.fromkeys(map(str, self._guards)))
             notes.append(

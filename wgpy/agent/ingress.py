@@ -19,8 +19,7 @@ import trio
 from wgpy.addresses import Prefix, is_inside
 from wgpy.agent.client import CoordinatorClient, Credentials
 from wgpy.agent.client_filter import ClientPart, clients_interface
-from wgpy.agent.dns.resolvers import SHARED_FILE, upstream_endpoints
-from wgpy.agent.dns.responder import Responder
+from wgpy.agent.dns.responder import Responder, Servers
 from wgpy.agent.dns.zone import Zone
 from wgpy.agent.host_part import HostPart
 from wgpy.agent.ingress_state import IngressState
@@ -69,6 +68,8 @@ class Ingress:
         self.problem = ""
         self.zone = Zone(("invalid",))
         """What is answered to clients; put another one here at any time."""
+        self.upstreams: Servers = lambda: None
+        """Whom we ask for the rest of the world."""
         self._interface = clients_interface(interface)
         self._owner = owner
         self._client = client
@@ -355,7 +356,8 @@ class Ingress:
         """At the group's own addresses: the mesh's names, and whatever else this host can find out."""
         if not group.dns:
             return
-        responder = Responder(self._interface, lambda: upstream_endpoints(SHARED_FILE), serves_all=True)
+        responder = Responder(self._interface, lambda: None)
+        responder.members = self.upstreams
         try:
             responder.bind([address.network_address for address in group.addresses], 53)
         except WgpyError as error:

@@ -47,6 +47,7 @@ class Operations:
 
     async def status(self, fields: Fields) -> Answer:
         """`{"op": "status"}` → the report (report.py)."""
+        await self._agent.names.look()
         return Answer(self._agent.report().to_json())
 
     async def ping(self, fields: Fields) -> Answer:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final, Self
 
+from wgpy.agent.dns.outward import RestReport
 from wgpy.mesh.encoding import JsonObject
 from wgpy.mesh.frames import Presence
 from wgpy.mesh.paths import CandidateReport, PathKind, PathReport
@@ -100,6 +101,8 @@ class NamesReport:
     suffix: str = ""
     resolver: str = ""
     problem: str = ""
+    rest: RestReport = field(default_factory=RestReport)
+    """Who answers for the rest of the world, and by which way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,8 @@ def render(report: dict[str, Any], *, with_paths: bool = False) -> str:
     ]
     if report.get("names", {}).get("is_on"):
         lines.append(f"  names        {_names_line(report['names'])}")
+    if report.get("names", {}).get("is_on") or report["exit_node"]:
+        lines.append(f"  dns          {_rest_line(report['names']['rest'])}")
     if report["relays"]:
         lines.append(f"  relays       {', '.join(map(_relay, report['relays']))}")
     if report["forwards"]:
@@ -105,6 +107,21 @@ def render(report: dict[str, Any], *, with_paths: bool = False) -> str:
 def _names_line(names: dict[str, Any]) -> str:
     told = f"by {names['resolver']}" if names["resolver"] else "not asked for on this host yet"
     return f"NODE.{names['suffix']}, {told}"
+
+
+_WAYS: Final = {
+    "host": "",
+    "exit": ", by the exit node {by}",
+    "tunnel": ", through the tunnel to {by}",
+    "local": ", a resolver of this host's own",
+    "outside": ", outside of the tunnel to {by}",
+    "lost": ": lost, for the tunnel to {by} leads to none",
+}
+
+
+def _rest_line(rest: dict[str, Any]) -> str:
+    """Who answers for all names but the mesh's, and by which way."""
+    return (", ".join(rest["servers"]) or "no name server") + _WAYS[rest["way"]].format(by=rest["by"])
 
 
 def _coordinator(coordinator: dict[str, Any], now: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import os
 import signal
@@ -152,3 +153,15 @@ def test_a_file_whose_end_was_cut_keeps_the_servers_that_were_not_ours(path: Pat
     path.write_text(text[: text.index("#wgpy-line")])
     announced.withdraw()
     assert path.read_text() == "nameserver 192.0.2.53\nsearch n1.internal\n"
+
+
+def test_a_claim_for_the_rest_of_the_world_is_asked_alone_and_the_others_names_stay_short(path: Path) -> None:
+    first = Announcement(SHARED_FILE, claim(1))
+    leaving = Announcement(SHARED_FILE, dataclasses.replace(claim(2), is_default=True))
+    assert servers(path) == ["10.2.0.2"]
+    assert "search n1.internal n2.internal" in path.read_text()
+    leaving.change(claim(2))
+    assert servers(path) == ["10.1.0.2", "10.2.0.2", "192.0.2.53"]
+    leaving.withdraw()
+    first.withdraw()
+    assert path.read_text() == HOME

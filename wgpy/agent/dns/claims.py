@@ -28,7 +28,7 @@ _SUFFIX: Final = ".claim"
 class Claim:
     """`servers` at `port` are to be asked for names in `domains` (text, reverse ones too), and `search` are
     domains to try short names in. `resolver` is what was told so. With `is_exclusive` they are to be asked
-    for everything, and nobody else.
+    for everything, and nobody else; with `is_default` too, but they know what the others here answer.
     """
 
     interface: str
@@ -38,6 +38,7 @@ class Claim:
     port: int = 53
     resolver: str = ""
     is_exclusive: bool = False
+    is_default: bool = False
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self) | {"servers": list(map(str, self.servers))}).encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Generic, TypeVar
 
 import trio
@@ -13,18 +13,23 @@ from wgpy.addresses import Endpoint, IPAddress
 from wgpy.agent.dns import shared_file
 from wgpy.agent.dns.claims import Claim, Claims
 from wgpy.agent.dns.message import Name, Query
+from wgpy.agent.dns.outward import ExitNames, ExitOrder, RestReport, Server, report_untold
 from wgpy.agent.dns.resolvers import (
+    RESOLVED,
     SHARED_FILE,
     Announcement,
     Resolver,
     find_resolver,
+    resolved_servers,
     upstream_endpoints,
 )
 from wgpy.agent.dns.responder import Responder
+from wgpy.agent.dns.upstream import Reply
 from wgpy.agent.dns.zone import Zone, split_name
 from wgpy.agent.report import NamesReport
 from wgpy.clock import boottime
-from wgpy.errors import HostError
+from wgpy.errors import HostError, WgpyError
+from wgpy.netlink import Netlink
 
 logger = logging.getLogger(__name__)
 
@@ -49,26 +54,95 @@ class Names:
         self._interface = interface
         self._zone: Zone | None = None
         self._addresses: tuple[IPAddress, ...] = ()
-        self._is_on = False
+        self._is_on = self._is_exit = False
+        self._kept_outside: frozenset[Name] = frozenset()
         self._changed = trio.Event()
         self._responder: Responder | None = None
         self._announced: Announcement | None = None
-        self._upstreams = _Kept[Sequence[Endpoint]](lambda: upstream_endpoints(SHARED_FILE))
+        self._resolver: Resolver | None = None
+        """What this host's programs ask, once names are on."""
+        self._own = _Kept[Sequence[Endpoint]](lambda: upstream_endpoints(self._resolver or SHARED_FILE))
+        self._asked_here = _Kept[Sequence[Endpoint]](lambda: upstream_endpoints(SHARED_FILE))
         self._others = _Kept(self._read_others)
+        self._exit: ExitNames | None = None
+        self._order = ExitOrder()
+        self._rest = RestReport()
 
-    def sync(self, zone: Zone, addresses: Sequence[IPAddress], *, is_on: bool) -> None:
-        """What to answer, where, and whether to."""
-        before = (self._routing(), self._addresses, self._is_on)
+    def sync(
+        self,
+        zone: Zone,
+        addresses: Sequence[IPAddress],
+        *,
+        is_on: bool,
+        exit_: ExitNames | None = None,
+        is_exit: bool = False,
+        kept_outside: Collection[str] = (),
+    ) -> None:
+        """What to answer, where, and whether to. `exit_`: all else leaves by that node, but questions for the
+        names `kept_outside`. `is_exit`: others leave by this host, and ask us for all names.
+        """
+        before = self._wanted()
+        if exit_ is None or self._exit is None or exit_.name != self._exit.name:
+            self._order = ExitOrder()
         self._zone, self._addresses, self._is_on = zone, tuple(addresses), is_on
+        self._exit, self._is_exit = exit_, is_exit
+        self._kept_outside = frozenset(map(split_name, kept_outside))
         if self._responder is not None:
-            self._responder.zone = zone
-        if before != (self._routing(), self._addresses, self._is_on):
+            self._equip(self._responder)
+        if before != self._wanted():
             self._changed.set()
 
+    def _wanted(self) -> tuple[object, ...]:
+        """What a change of has to be told of."""
+        return self._routing(), self._addresses, self._is_on, self._is_exit, self._exit is not None
+
+    def _equip(self, responder: Responder) -> None:
+        assert self._zone is not None
+        responder.zone = self._zone
+        responder.kept_outside = self._kept_outside if self._exit is not None else frozenset()
+        responder.members = self.for_members if self._is_exit else lambda: None
+
     def report(self) -> NamesReport:
+        """As far as it is known: `look` before."""
         suffix = "" if self._zone is None else ".".join(self._zone.suffix)
         told = "" if self._announced is None else self._announced.resolver.name
-        return NamesReport(self._is_on, suffix, told, self.problem)
+        problem = self.problem or self._rest.note(is_on=self._is_on)
+        return NamesReport(self._is_on, suffix, told, problem, self._rest)
+
+    async def look(self) -> None:
+        """Look at who answers for the rest of the world, for the next report."""
+        self._rest = await trio.to_thread.run_sync(self._look)
+
+    def _look(self) -> RestReport:
+        exit_ = self._exit
+        try:
+            resolver = find_resolver()
+            if exit_ is None:
+                return RestReport(servers=_texts(upstream_endpoints(resolver)))
+            if self._is_on:
+                return self._order.report(exit_, self._own())
+            return report_untold(exit_, servers_of(resolver, self._interface))
+        except WgpyError as error:
+            logger.debug("%s: name servers: %s", self._interface, error)
+            return RestReport()
+
+    # --- who is asked -----------------------------------------------------------------------------
+
+    def _upstreams(self) -> Sequence[Endpoint] | None:
+        """For programs on this host."""
+        if self._exit is not None:
+            return self._order.servers(self._exit, self._own(), boottime())
+        return None if self._resolver is None or self._resolver.asks_others else self._own()
+
+    def for_members(self) -> Sequence[Endpoint]:
+        """For whoever leaves by this host: those that its own programs ask."""
+        servers = self._upstreams()
+        return self._asked_here() if servers is None else servers
+
+    def _note_answer(self, asked: Sequence[Endpoint], reply: Reply | None) -> None:
+        if self._exit is not None:
+            by, code = (None, 0) if reply is None else (reply.server, reply.code)
+            self._order.note_answer(self._exit, asked, by, code, boottime())
 
     def _routing(self) -> list[str]:
         return [] if self._zone is None else self._zone.routing_domains()
@@ -76,7 +150,7 @@ class Names:
     async def run(self) -> None:
         """Names never end the node: what goes wrong is `problem`, and tried again."""
         while True:
-            while not self._is_on or not self._addresses or self._zone is None:
+            while not (self._is_on or self._is_exit) or not self._addresses or self._zone is None:
                 self.problem = ""
                 await self._wait_change()
             try:
@@ -93,27 +167,30 @@ class Names:
         self._changed = trio.Event()
 
     async def _answer(self, addresses: Sequence[IPAddress]) -> None:
-        """At these addresses, while they are ours and names are on. Raises HostError."""
-        assert self._zone is not None
-        resolver = await trio.to_thread.run_sync(find_resolver)
-        if not resolver.asks_others:
-            self._upstreams = _Kept(lambda: upstream_endpoints(resolver))
-        responder = Responder(self._interface, None if resolver.asks_others else self._upstreams)
-        responder.zone, responder.others = self._zone, self._find_other
-        port = _bind(responder, addresses, resolver)
+        """At these addresses, while they are ours and names stay on, or stay off. Raises HostError."""
+        is_on = self._is_on
+        resolver = await trio.to_thread.run_sync(find_resolver) if is_on else None
+        self._resolver = resolver
+        responder = Responder(self._interface, self._upstreams)
+        responder.others, responder.own = self._find_other, self._own
+        responder.answered = self._note_answer
+        self._equip(responder)
+        port = _bind(responder, addresses, PORTS[:1] if resolver is None or resolver.needs_port_53 else PORTS)
         self._responder = responder
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(responder.run)
-                await self._announce(resolver, responder, port)
-                self.problem = ""
-                nursery.start_soon(self._watch, resolver)
-                while self._is_on and self._addresses == addresses:
-                    await self._wait_change()
+                if resolver is not None:
                     await self._announce(resolver, responder, port)
+                    nursery.start_soon(self._watch, resolver)
+                self.problem = ""
+                while self._is_on == is_on and (is_on or self._is_exit) and self._addresses == addresses:
+                    await self._wait_change()
+                    if resolver is not None:
+                        await self._announce(resolver, responder, port)
                 nursery.cancel_scope.cancel()
         finally:
-            self._responder = None
+            self._responder = self._resolver = None
             with trio.CancelScope(shield=True):
                 await self._withdraw()
 
@@ -125,6 +202,7 @@ class Names:
             tuple(self._routing()),
             (".".join(self._zone.suffix),),
             port,
+            is_default=self._exit is not None,
         )
         if self._announced is None:
             self._announced = await trio.to_thread.run_sync(Announcement, resolver, claim)
@@ -208,9 +286,29 @@ def _update_file() -> bool:
         return shared_file.update(claims)
 
 
-def _bind(responder: Responder, addresses: Sequence[IPAddress], resolver: Resolver) -> int:
+def servers_of(resolver: Resolver, interface: str) -> list[Server]:
+    """The servers that a resolver asks, which was not told of ours, and where they are. Raises HostError,
+    NetlinkError.
+    """
+    found = [(server.address, False) for server in upstream_endpoints(resolver)]
+    if resolver is RESOLVED:
+        found = resolved_servers()
+    with Netlink() as netlink:
+        index = next((link.index for link in netlink.links() if link.name == interface), 0)
+        return [Server(address, _way_to(netlink, address) == index, is_bound) for address, is_bound in found]
+
+
+def _way_to(netlink: Netlink, address: IPAddress) -> int | None:
+    route = None if address.is_link_local else netlink.route_to(address)
+    return None if route is None else route.interface
+
+
+def _texts(servers: Sequence[Endpoint]) -> tuple[str, ...]:
+    return tuple(str(server.address) for server in servers)
+
+
+def _bind(responder: Responder, addresses: Sequence[IPAddress], ports: Sequence[int]) -> int:
     """The port that it got. Raises HostError."""
-    ports = PORTS[:1] if resolver.needs_port_53 else PORTS
     for port in ports[:-1]:
         try:
             responder.bind(addresses, port)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import logging
 import os
 import shutil
@@ -35,8 +37,9 @@ class Resolver:
     """`announce` tells it of a claim, `withdraw` takes back what was said of an interface; both raise
     HostError, and are called with the claims' lock held.
 
-    `asks_others` is whether it asks other servers by itself for names that are not in a claim's domains;
-    where it does not, `upstreams` says who those are. `needs_port_53` is whether it can be told a port.
+    `asks_others` is whether it asks other servers by itself for names that are not in a claim's domains,
+    unless the claim is for those, too; `upstreams` says who those are. `needs_port_53` is whether it can be
+    told a port.
     """
 
     name: str
@@ -44,7 +47,7 @@ class Resolver:
     withdraw: Callable[[Claims, str], None]
     asks_others: bool
     needs_port_53: bool
-    upstreams: Callable[[], Sequence[IPAddress]] = lambda: ()
+    upstreams: Callable[[], Sequence[IPAddress]]
 
 
 def find_resolver() -> Resolver:
@@ -143,11 +146,12 @@ def _announce_to_resolved(claims: Claims, claim: Claim) -> None:
         str(address) if claim.port == 53 else str(Endpoint(address, claim.port)) for address in claim.servers
     ]
     routed = [f"~{domain}" for domain in claim.domains if domain not in claim.search]
-    everything = ["~."] if claim.is_exclusive else []
+    asks_all = claim.is_exclusive or claim.is_default
+    everything = ["~."] if asks_all else []
     run_command(["resolvectl", "dns", claim.interface, *servers])
     run_command(["resolvectl", "domain", claim.interface, *everything, *claim.search, *routed])
     if not claim.is_exclusive:
-        run_command(["resolvectl", "default-route", claim.interface, "no"])
+        run_command(["resolvectl", "default-route", claim.interface, "yes" if asks_all else "no"])
 
 
 def _withdraw_from_resolved(claims: Claims, interface: str) -> None:
@@ -155,6 +159,30 @@ def _withdraw_from_resolved(claims: Claims, interface: str) -> None:
     del claims
     if os.path.exists(f"/sys/class/net/{interface}"):
         run_command(["resolvectl", "revert", interface])
+
+
+def _resolved_upstreams() -> list[IPAddress]:
+    """What it has heard of servers, ours among them."""
+    return parse_nameservers(_text_of(_RESOLVED / "resolv.conf"))
+
+
+def resolved_servers() -> list[tuple[IPAddress, bool]]:
+    """Each server that it knows, with whether it is a link's, and asked by that alone. Raises HostError."""
+    found: dict[tuple[IPAddress, bool], None] = {}
+    for line in run_command(["resolvectl", "dns"]).splitlines():
+        where, _, texts = line.partition(": ")
+        for text in texts.split():
+            with contextlib.suppress(ValueError):  # #NAME for TLS, a port
+                address = ipaddress.ip_address(text.partition("#")[0])
+                found[address, where.startswith("Link ")] = None
+    return list(found)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 # --- dnsmasq of OpenWrt ---------------------------------------------------------------------------
@@ -174,6 +202,8 @@ def _announce_to_dnsmasq(claims: Claims, claim: Claim) -> None:
     ]
     # Addresses of a mesh are private ones, which its protection against rebinding would drop.
     lines += [f"rebind-domain-ok=/{domain}/" for domain in claim.domains]
+    if claim.is_default:
+        lines += ["no-resolv", *(f"server={address}#{claim.port}" for address in claim.servers)]
     text = "\n".join(lines) + "\n"
     files = _dnsmasq_files(claim.interface)
     if not files:
@@ -197,6 +227,11 @@ def _withdraw_from_dnsmasq(claims: Claims, interface: str) -> None:
         path.unlink(missing_ok=True)
     if present:
         run_command([str(_DNSMASQ), "restart"])
+
+
+def _dnsmasq_upstreams() -> list[IPAddress]:
+    texts = map(_text_of, (Path("/tmp/resolv.conf.d/resolv.conf.auto"), Path("/tmp/resolv.conf.auto")))
+    return parse_nameservers("\n".join(texts))
 
 
 # --- resolvconf(8) --------------------------------------------------------------------------------
@@ -254,10 +289,20 @@ def _update_file(claims: Claims, what: object) -> None:
 
 
 RESOLVED: Final = Resolver(
-    "systemd-resolved", _announce_to_resolved, _withdraw_from_resolved, asks_others=True, needs_port_53=False
+    "systemd-resolved",
+    _announce_to_resolved,
+    _withdraw_from_resolved,
+    asks_others=True,
+    needs_port_53=False,
+    upstreams=_resolved_upstreams,
 )
 DNSMASQ: Final = Resolver(
-    "dnsmasq", _announce_to_dnsmasq, _withdraw_from_dnsmasq, asks_others=True, needs_port_53=False
+    "dnsmasq",
+    _announce_to_dnsmasq,
+    _withdraw_from_dnsmasq,
+    asks_others=True,
+    needs_port_53=False,
+    upstreams=_dnsmasq_upstreams,
 )
 RESOLVCONF: Final = Resolver(
     "resolvconf",
@@ -268,7 +313,12 @@ RESOLVCONF: Final = Resolver(
     upstreams=_resolvconf_upstreams,
 )
 SCUTIL: Final = Resolver(
-    "scutil", _announce_to_scutil, _withdraw_from_scutil, asks_others=True, needs_port_53=False
+    "scutil",
+    _announce_to_scutil,
+    _withdraw_from_scutil,
+    asks_others=True,
+    needs_port_53=False,
+    upstreams=lambda: (),
 )
 SHARED_FILE: Final = Resolver(
     shared_file.NAME,
@@ -288,8 +338,8 @@ def upstream_endpoints(resolver: Resolver) -> list[Endpoint]:
     return at_port([address for address in resolver.upstreams() if address not in ours])
 
 
-def run_command(command: list[str], text: str | None = None) -> None:
-    """Raises HostError with the last line that it wrote."""
+def run_command(command: list[str], text: str | None = None) -> str:
+    """What it wrote. Raises HostError with the last line of that."""
     try:
         done = subprocess.run(
             command, input=text, text=True, capture_output=True, check=False, timeout=_TIMEOUT
@@ -299,3 +349,4 @@ def run_command(command: list[str], text: str | None = None) -> None:
     if done.returncode:
         reason = (done.stderr or done.stdout).strip().splitlines()
         raise HostError(f"{' '.join(command)}: {reason[-1] if reason else f'status {done.returncode}'}")
+    return done.stdout

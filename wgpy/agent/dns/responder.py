@@ -1,7 +1,8 @@
 """The responder: answers for the mesh from its zone, and hands everything else on.
 
 It listens on the node's own mesh addresses. Who asks from this host gets any name; what comes through the
-tunnel gets the mesh's names and nothing else, so that no node is an open resolver for another.
+tunnel gets the mesh's names and nothing else, so that no node is an open resolver for another, unless it is
+their exit node or a gateway of external clients.
 """
 
 from __future__ import annotations
@@ -12,20 +13,23 @@ import logging
 import socket as stdlib_socket
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import trio
 
 from wgpy.addresses import Endpoint, IPAddress
+from wgpy.agent import marked
 from wgpy.agent.dns.message import (
     Code,
     InvalidQuery,
+    Name,
     Query,
     encode_reply,
     is_truncated,
     parse_query_untrusted,
 )
-from wgpy.agent.dns.upstream import MAX_TCP, ask_over_tcp, ask_over_udp, at_port, read_framed
+from wgpy.agent.dns.upstream import MAX_TCP, Prepare, Reply, ask_over_tcp, ask_over_udp, at_port, read_framed
 from wgpy.agent.dns.zone import Zone
 from wgpy.errors import HostError
 
@@ -43,26 +47,28 @@ _IP_FREEBIND: Final = 15
 _IPV6_FREEBIND: Final = 78
 
 
+Servers = Callable[[], Sequence[Endpoint] | None]
+"""Whom to ask, at each question anew; None: nobody, and we refuse."""
+
+
 class Responder:
-    """`upstreams` gives the servers that know the rest of the world, at each question anew; None: this host
-    asks them by itself, and we refuse. `serves_all`: whoever asks gets any name, as a gateway's clients do.
+    """What it is asked beside the mesh's names it asks of others: `upstreams` for this host, `members` for
+    whoever comes through the tunnel, and `own` for names that are `kept_outside` of it, by marked sockets.
     """
 
-    def __init__(
-        self,
-        interface: str,
-        upstreams: Callable[[], Sequence[Endpoint]] | None,
-        *,
-        serves_all: bool = False,
-    ) -> None:
+    def __init__(self, interface: str, upstreams: Servers) -> None:
         self.zone = Zone(("invalid",))
         """What is answered; put another one here at any time."""
         self.others: Callable[[Query], Sequence[Endpoint] | None] = lambda _: None
         """The responder of another network on this host that knows the name, if one does."""
         self._interface = interface
+        self.members: Servers = lambda: None
+        self.own: Servers = upstreams
+        self.kept_outside: frozenset[Name] = frozenset()
+        self.answered: Callable[[Sequence[Endpoint], Reply | None], None] = lambda _asked, _reply: None
+        """Told of each question for the rest of the world: who was asked in turn, and what came of it."""
         self._upstreams = upstreams
-        self._serves_all = serves_all
-        self._pending: dict[tuple[bytes, bool], _Pending] = {}
+        self._pending: dict[tuple[bytes, bool, bool], _Pending] = {}
         self._sockets: list[trio.socket.SocketType] = []
         self._listeners: list[trio.SocketListener] = []
         self.servers: tuple[IPAddress, ...] = ()
@@ -122,17 +128,22 @@ class Responder:
             sender = cast("tuple[Any, ...]", address)
             # From our own address nobody else can send: a peer's packet with it is dropped by the tunnel.
             is_local = any(sender[0] == str(server) for server in self.servers)
-            is_ours = is_local or self._serves_all or _arrived_on(ancillary) != _index_of(self._interface)
-            reply = self._answer_at_once(query, query.size, is_ours=is_ours)
-            if reply is not None:
-                await self._send(socket, reply, sender)
+            is_ours = is_local or _arrived_on(ancillary) != _index_of(self._interface)
+            answer = self._answer_at_once(query, query.size, is_ours=is_ours)
+            if isinstance(answer, bytes):
+                await self._send(socket, answer, sender)
             else:
-                nursery.start_soon(self._forward_datagram, socket, sender, query, data)
+                nursery.start_soon(self._forward_datagram, socket, sender, query, data, answer)
 
     async def _forward_datagram(
-        self, socket: trio.socket.SocketType, sender: tuple[Any, ...], query: Query, data: bytes
+        self,
+        socket: trio.socket.SocketType,
+        sender: tuple[Any, ...],
+        query: Query,
+        data: bytes,
+        whom: _Whom,
     ) -> None:
-        reply = await self._forward(query, data, over_tcp=False)
+        reply = await self._forward(query, data, whom, over_tcp=False)
         if len(reply) > query.size and not is_truncated(reply):
             reply = encode_reply(query, limit=0, authoritative=False)
         await self._send(socket, reply, sender)
@@ -162,7 +173,7 @@ class Responder:
 
     async def _converse(self, stream: trio.SocketStream, limit: trio.CapacityLimiter) -> None:
         # A connection does not say which interface it came in by, but who talks to himself is this host.
-        is_ours = self._serves_all or stream.socket.getpeername()[0] == stream.socket.getsockname()[0]
+        is_ours = stream.socket.getpeername()[0] == stream.socket.getsockname()[0]
         async with limit:
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, InvalidQuery):
                 while True:
@@ -172,32 +183,28 @@ class Responder:
                         break
                     query = parse_query_untrusted(data)
                     reply = self._answer_at_once(query, MAX_TCP, is_ours=is_ours)
-                    if reply is None:
-                        reply = await self._forward(query, data, over_tcp=True)
+                    if not isinstance(reply, bytes):
+                        reply = await self._forward(query, data, reply, over_tcp=True)
                     await stream.send_all(len(reply).to_bytes(2, "big") + reply)
             await trio.aclose_forcefully(stream)
 
     # --- answers ----------------------------------------------------------------------------------
 
-    def _answer_at_once(self, query: Query, limit: int, *, is_ours: bool) -> bytes | None:
-        """None: somebody else has to be asked."""
+    def _answer_at_once(self, query: Query, limit: int, *, is_ours: bool) -> bytes | _Whom:
+        """The reply, or who else has to be asked."""
         if query.code:
             return encode_reply(query, query.code, limit=limit, authoritative=False)
         reply = self.zone.answer(query, limit)
         if reply is not None:
             return reply
-        if not is_ours or not query.recursion_desired:
-            return encode_reply(query, Code.REFUSED, limit=limit, authoritative=False)
-        return None
+        whom = self._whom(query, is_ours=is_ours) if query.recursion_desired else None
+        return whom or encode_reply(query, Code.REFUSED, limit=limit, authoritative=False)
 
-    async def _forward(self, query: Query, data: bytes, *, over_tcp: bool) -> bytes:
+    async def _forward(self, query: Query, data: bytes, whom: _Whom, *, over_tcp: bool) -> bytes:
         """Ask those who know. The same question asked again while it is under way is asked once: that ends
         loops, too, of servers that hand our questions back to us.
         """
-        servers = self._servers_for(query)
-        if servers is None:
-            return encode_reply(query, Code.REFUSED, limit=MAX_TCP, authoritative=False)
-        key = (data[2:], over_tcp)
+        key = (data[2:], over_tcp, whom.prepare is marked.adopt)
         pending = self._pending.get(key)
         if pending is not None:
             await pending.done.wait()
@@ -205,26 +212,50 @@ class Responder:
             pending = self._pending[key] = _Pending()
             try:
                 ask = ask_over_tcp if over_tcp else ask_over_udp
-                pending.reply = await ask(data, servers)
+                pending.reply = await ask(data, whom.servers, whom.prepare)
+                if whom.is_rest:
+                    self.answered(whom.servers, pending.reply)
             finally:
                 del self._pending[key]
                 pending.done.set()
         if pending is None or pending.reply is None:
             return encode_reply(query, Code.SERVER_FAILURE, limit=MAX_TCP, authoritative=False)
-        return data[:2] + pending.reply[2:]
+        return data[:2] + pending.reply.data[2:]
 
-    def _servers_for(self, query: Query) -> Sequence[Endpoint] | None:
+    def _whom(self, query: Query, *, is_ours: bool) -> _Whom | None:
+        """None: nobody is asked for who asks this."""
+        rest = self._upstreams() if is_ours else self.members()
+        if rest is None and not is_ours:
+            return None
         if (listed := self.zone.servers_for(query.name)) is not None:
-            return at_port(listed)
-        if (other := self.others(query)) is not None:
-            return other
-        return None if self._upstreams is None else self._upstreams()
+            return _Whom(at_port(listed))
+        if is_ours and query.name in self.kept_outside:
+            servers = self.own()
+            return None if servers is None else _Whom(servers, marked.adopt)
+        if is_ours and (other := self.others(query)) is not None:
+            return _Whom(other)
+        return None if rest is None else _Whom(rest, is_rest=is_ours)
+
+
+def _leave_as_it_is(_: trio.socket.SocketType) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Whom:
+    """`servers` in turn, by sockets that `prepare` was called with. `is_rest`: for this host, about the rest
+    of the world.
+    """
+
+    servers: Sequence[Endpoint]
+    prepare: Prepare = _leave_as_it_is
+    is_rest: bool = False
 
 
 class _Pending:
     def __init__(self) -> None:
         self.done = trio.Event()
-        self.reply: bytes | None = None
+        self.reply: Reply | None = None
 
 
 def _bind(address: IPAddress, port: int) -> tuple[stdlib_socket.socket, stdlib_socket.socket]:

@@ -45,12 +45,12 @@ def update(claims: Claims, path: Path | None = None) -> bool:
 
 
 def render_for(base: Base, claims: Sequence[Claim]) -> str:
-    """A claim that is exclusive has no other beside it."""
+    """A claim that is exclusive has no other beside it, one that is for the rest of the world no server."""
     exclusive = [claim for claim in claims if claim.is_exclusive]
-    asked = exclusive or claims
-    servers = [server for claim in asked for server in claim.servers]
-    search = [domain for claim in asked for domain in claim.search]
-    fall_back = not exclusive and not _asks_all_at_once()
+    default = exclusive or [claim for claim in claims if claim.is_default]
+    servers = [server for claim in default or claims for server in claim.servers]
+    search = [domain for claim in exclusive or claims for domain in claim.search]
+    fall_back = not default and not _asks_all_at_once()
     return render(base, servers, search, fall_back=fall_back)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 import trio
 
@@ -15,6 +15,8 @@ from wgpy.agent.dns.message import is_reply_to
 logger = logging.getLogger(__name__)
 
 PORT: Final = 53
+Prepare = Callable[[trio.socket.SocketType], None]
+"""What is done to a socket before anything leaves by it."""
 TRY_TIME: Final = 1.5
 """Seconds until the next server is asked as well."""
 TIMEOUT: Final = 5.0
@@ -23,29 +25,40 @@ MAX_UDP: Final = 4096
 MAX_TCP: Final = 65535
 
 
-async def ask_over_udp(asked: bytes, servers: Sequence[Endpoint]) -> bytes | None:
-    """The first reply to the query `asked`, under its id; None: none within TIMEOUT.
+class Reply(NamedTuple):
+    """The octets, under the id of the question, and who sent them."""
+
+    data: bytes
+    server: Endpoint
+
+    @property
+    def code(self) -> int:
+        return self.data[3] & 0xF
+
+
+async def ask_over_udp(asked: bytes, servers: Sequence[Endpoint], prepare: Prepare) -> Reply | None:
+    """The first reply to the query `asked`; None: none within TIMEOUT.
 
     Each server gets it from a port of its own under an id of its own, so that a reply cannot be guessed; the
     next is asked when the one before failed or has been silent for TRY_TIME.
     """
-    found: bytes | None = None
+    found: Reply | None = None
 
     async def ask_one(server: Endpoint, failed: trio.Event) -> None:
         nonlocal found
         sent = secrets.token_bytes(2) + asked[2:]
         try:
-            reply = await _exchange_udp(sent, server)
+            reply = Reply(await _exchange_udp(sent, server, prepare), server)
         except OSError as error:
             logger.debug("name server %s: %s", server, error)
             failed.set()
             return
-        if reply[3] & 0xF in _SERVERS_OWN_FAULT:
+        if reply.code in _SERVERS_OWN_FAULT:
             failed.set()
             if server is not servers[-1]:
                 return
         if found is None:
-            found = asked[:2] + reply[2:]
+            found = Reply(asked[:2] + reply.data[2:], server)
         nursery.cancel_scope.cancel()
 
     with trio.move_on_after(TIMEOUT):
@@ -62,8 +75,9 @@ _SERVERS_OWN_FAULT: Final = (2, 5)
 """SERVFAIL and REFUSED: another server may know better."""
 
 
-async def _exchange_udp(sent: bytes, server: Endpoint) -> bytes:
+async def _exchange_udp(sent: bytes, server: Endpoint, prepare: Prepare) -> bytes:
     with trio.socket.socket(_family(server), trio.socket.SOCK_DGRAM) as socket:
+        prepare(socket)
         await socket.connect(_sockaddr(server))
         await socket.send(sent)
         while True:
@@ -72,12 +86,13 @@ async def _exchange_udp(sent: bytes, server: Endpoint) -> bytes:
                 return reply
 
 
-async def ask_over_tcp(asked: bytes, servers: Sequence[Endpoint]) -> bytes | None:
+async def ask_over_tcp(asked: bytes, servers: Sequence[Endpoint], prepare: Prepare) -> Reply | None:
     """As `ask_over_udp`, one server after the other."""
     with trio.move_on_after(TIMEOUT):
         for server in servers:
             try:
                 with trio.socket.socket(_family(server), trio.socket.SOCK_STREAM) as socket:
+                    prepare(socket)
                     await socket.connect(_sockaddr(server))
                     stream = trio.SocketStream(socket)
                     await stream.send_all(len(asked).to_bytes(2, "big") + asked)
@@ -88,7 +103,7 @@ async def ask_over_tcp(asked: bytes, servers: Sequence[Endpoint]) -> bytes | Non
             except trio.BrokenResourceError:
                 continue
             if reply is not None and is_reply_to(reply, asked):
-                return reply
+                return Reply(reply, server)
     return None
 
 
