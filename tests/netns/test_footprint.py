@@ -16,10 +16,10 @@ import pytest
 
 from benchmarks.paths import Load, udp_load
 from tests.interop.tunnel import WGPY, End, Implementation, Tunnel
-from tests.netns.hosts import Internet, Lab
+from tests.netns.hosts import Host, Internet, Lab
 from tests.netns.processes import Process, wait_until
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.alone]
 
 NATIVE = WGPY["native"]
 SMALL = Implementation("small", NATIVE.command, (*NATIVE.env, "WGPY_MEMORY=small"))
@@ -95,6 +95,7 @@ class Activity:
     """What all threads of a process have done so far."""
 
     def __init__(self, pid: int) -> None:
+        self.at = time.monotonic()
         self.wakeups, self.seconds = 0, 0.0
         self.tasks = sorted(Path(f"/proc/{pid}/task").iterdir())
         for task in self.tasks:
@@ -104,49 +105,65 @@ class Activity:
             self.seconds += int((task / "schedstat").read_text().split()[0]) / 1e9
 
 
-def check_idle(end: End) -> None:
-    """Fewer than a wake-up a second and less than a thousandth of a core, once traffic has died down."""
-    pid = end.device.pid
-
-    def is_idle() -> bool:
-        try:
-            before, started = Activity(pid), time.monotonic()
-            time.sleep(IDLE_SECONDS)
-            after, seconds = Activity(pid), time.monotonic() - started
-        except (FileNotFoundError, ProcessLookupError):  # a thread that ended just now
-            return False
-        if before.tasks != after.tasks:
-            return False
-        wakeups, busy = after.wakeups - before.wakeups, after.seconds - before.seconds
-        print(f"{end.host.name}: {wakeups} wake-ups, {1000 * busy:.3f} ms in {seconds:.1f} s")
-        return wakeups < seconds and busy < MOST_CPU * seconds
-
-    wait_until(is_idle, "the device sleeps", timeout=4 * IDLE_SECONDS)
+def activity(end: End) -> Activity | None:
+    """None: a thread ended just now."""
+    try:
+        return Activity(end.device.pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
-@pytest.mark.parametrize("ours", list(WGPY.values()), ids=str)
-def test_an_idle_device_sleeps(internet: Internet, ours: Implementation) -> None:
-    """With a session that was in use a moment ago."""
-    tunnel = Tunnel(internet, "idle", ours, ours)
-    one, two = tunnel.initiator, tunnel.responder
-    # IPv6 looks for routers for some seconds in the TUN of a link that has just come up.
-    for end in (one, two):
-        end.host.run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/wg0/disable_ipv6")
-    assert one.ping(two)
-    check_idle(one)
-    assert one.ping(two)
-    tunnel.close()
+def slept(end: End, before: Activity | None) -> bool:
+    """Fewer than a wake-up a second and less than a thousandth of a core since then."""
+    after = activity(end)
+    if before is None or after is None or before.tasks != after.tasks:
+        return False
+    wakeups, busy, seconds = (
+        after.wakeups - before.wakeups,
+        after.seconds - before.seconds,
+        after.at - before.at,
+    )
+    print(f"{end.host.name}: {wakeups} wake-ups, {1000 * busy:.3f} ms in {seconds:.1f} s")
+    return wakeups < seconds and busy < MOST_CPU * seconds
 
 
-def test_an_idle_device_sleeps_while_its_interface_is_in_another_namespace(internet: Internet) -> None:
-    """Where link changes there can be heard of; else it would ask twice a second."""
-    one = End(internet.host("here"), NATIVE, 1)
-    there = internet.host("there")
-    one.host.ip("link set wg0 down", f"link set wg0 netns {there.pid}")
-    there.run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/wg0/disable_ipv6")
+def check_idle(*ends: End) -> None:
+    """Each of them sleeps through the same ten seconds or others, once traffic has died down."""
+    awake = list(ends)
+
+    def all_slept() -> bool:
+        before = [activity(end) for end in awake]
+        time.sleep(IDLE_SECONDS)
+        awake[:] = [end for end, then in zip(awake, before, strict=True) if not slept(end, then)]
+        return not awake
+
+    names = [f"{end.host.name} ({end.implementation})" for end in ends]
+    wait_until(all_slept, f"each sleeps of {', '.join(names)}", timeout=4 * IDLE_SECONDS)
+
+
+def without_ipv6(host: Host) -> None:
+    """It looks for routers for some seconds in the TUN of a link that has just come up."""
+    host.run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/wg0/disable_ipv6")
+
+
+def test_idle_devices_sleep(internet: Internet) -> None:
+    """Of each engine, with a session that was in use a moment ago. And one whose interface is in another
+    namespace, where link changes there can be heard of; else it would ask twice a second.
+    """
+    tunnels = [Tunnel(internet, f"idle-{ours}", ours, ours) for ours in WGPY.values()]
+    moved, there = End(internet.host("here"), NATIVE, 1), internet.host("there")
+    moved.host.ip("link set wg0 down", f"link set wg0 netns {there.pid}")
+    without_ipv6(there)
     there.ip("link set wg0 up")
-    check_idle(one)
+    for tunnel in tunnels:
+        for end in (tunnel.initiator, tunnel.responder):
+            without_ipv6(end.host)
+        assert tunnel.initiator.ping(tunnel.responder)
+    check_idle(*(tunnel.initiator for tunnel in tunnels), moved)
+    for tunnel in tunnels:
+        assert tunnel.initiator.ping(tunnel.responder)
+        tunnel.close()
     there.ip("link set wg0 down")
-    wait_until(lambda: "51820" not in one.host.run("ss", "-ulnH").stdout, "going down is noticed")
-    assert os.path.exists(f"/proc/{one.device.pid}")
-    one.stop()
+    wait_until(lambda: "51820" not in moved.host.run("ss", "-ulnH").stdout, "going down is noticed")
+    assert os.path.exists(f"/proc/{moved.device.pid}")
+    moved.stop()
