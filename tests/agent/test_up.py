@@ -102,7 +102,7 @@ def test_a_token_of_another_coordinator_or_one_deleted_is_told(mesh: Mesh, host:
 
 
 PROXY = """
-import socket, ssl, subprocess, sys, threading
+import ssl, subprocess, sys, trio
 listen, upstream = sys.argv[1], sys.argv[2]
 subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
                 "-nodes", "-keyout", "/run/key.pem", "-out", "/run/leaf.pem", "-subj", "/CN=x"],
@@ -112,26 +112,27 @@ server.load_cert_chain("/run/leaf.pem", "/run/key.pem")
 client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
 
-def pump(source, sink):
+async def pump(source, sink):
+    async for data in source:
+        await sink.send_all(data)
+
+async def serve(raw):
+    # One thread reads and writes: a connection of TLS bears no two at once.
     try:
-        while data := source.recv(65536):
-            sink.sendall(data)
-    except OSError:
+        near = trio.SSLStream(raw, server, server_side=True)
+        far = trio.SSLStream(await trio.open_tcp_stream(upstream, 8443), client)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump, near, far)
+            await pump(far, near)
+    except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
         pass
 
-def serve(raw):
-    try:
-        near = server.wrap_socket(raw, server_side=True)
-        far = client.wrap_socket(socket.create_connection((upstream, 8443)))
-    except OSError:
-        return
-    threading.Thread(target=pump, args=(near, far), daemon=True).start()
-    pump(far, near)
-
-with socket.create_server((listen, 8443)) as listener:
+async def main():
+    (listener,) = await trio.open_tcp_listeners(8443, host=listen)
     print("ready", flush=True)
-    while True:
-        threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+    await trio.serve_listeners(serve, [listener])
+
+trio.run(main)
 """
 
 
