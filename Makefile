@@ -11,7 +11,7 @@ build:            ## .venv/bin/wgpy and .venv/bin/wgpy-device
 
 test: lint        ## all checks and tests; those that need root run when root runs it
 	cargo test --workspace --locked --quiet
-	$(PYTHON) -m pytest -m "not alone" --numprocesses 2 --dist loadfile; beside=$$?; \
+	$(PYTHON) -m pytest -m "not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder; beside=$$?; \
 	$(PYTHON) -m pytest -m alone && exit $$beside
 
 lint:             ## formats, lints and types of Python and Rust

@@ -7,9 +7,6 @@ import signal
 
 import pytest
 
-ALONE = {"agent", "benchmarks", "engine", "interop", "netns", "quick"}
-"""The folders whose tests are marked so."""
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="run the tests that take minutes, too")
@@ -24,8 +21,6 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     is_root = os.geteuid() == 0 and os.path.exists("/dev/net/tun")
     for item in items:
-        if item.path.relative_to(config.rootpath / "tests").parts[0] in ALONE:
-            item.add_marker(pytest.mark.alone)
         if item.get_closest_marker("root") and not is_root:
             item.add_marker(pytest.mark.skip(reason="needs root and /dev/net/tun"))
         if item.get_closest_marker("soak") and not config.getoption("--soak"):

@@ -15,6 +15,7 @@ from tests.netns.hosts import Host, Lab
 from tests.netns.processes import HostFailure
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.root,
     pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo is not installed"),
 ]

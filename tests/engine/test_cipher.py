@@ -11,6 +11,8 @@ import pytest
 
 from wgpy.engine import cipher
 
+pytestmark = pytest.mark.alone
+
 DOCTOR = """
 import sys
 from wgpy.cli.main import main

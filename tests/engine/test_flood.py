@@ -64,6 +64,7 @@ def configure(device: Device, key: PrivateKey, other: PrivateKey, address: str, 
 
 @pytest.mark.root
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_a_peer_gets_in_while_initiations_are_flooded_from_elsewhere(engine: str) -> None:
     rng = random.Random(3)

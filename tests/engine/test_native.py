@@ -342,6 +342,7 @@ async def test_datagrams_received_together_reach_the_host_as_they_were() -> None
 
 
 @pytest.mark.root
+@pytest.mark.alone
 async def test_an_idle_engine_is_never_woken() -> None:
     async with running() as bench:
         await bench.arrives()

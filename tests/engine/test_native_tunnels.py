@@ -154,6 +154,7 @@ def test_octets_arrive_as_they_were_without_each_offload(
 
 
 @needs_cargo
+@pytest.mark.alone
 @pytest.mark.parametrize(("initiator", "responder"), PAIRS, ids=PAIR_NAMES)
 def test_no_datagram_is_lost_or_overtaken_at_half_of_capacity(
     internet: Internet, initiator: Implementation, responder: Implementation
@@ -163,12 +164,14 @@ def test_no_datagram_is_lost_or_overtaken_at_half_of_capacity(
 
 
 @needs_cargo
+@pytest.mark.alone
 @pytest.mark.parametrize("mtu", [mtu for mtu in MTUS if mtu != 1420])
 def test_no_datagram_is_lost_or_overtaken_at_every_mtu(internet: Internet, mtu: int) -> None:
     send_numbered_both_ways(Tunnel(internet, f"udp-{mtu}", NATIVE, NATIVE), mtu, 0.5)
 
 
 @needs_cargo
+@pytest.mark.alone
 @pytest.mark.parametrize("without", WITHOUT)
 def test_no_datagram_is_lost_or_overtaken_without_each_offload(internet: Internet, without: str) -> None:
     send_numbered_both_ways(limited_pair(internet, f"udp-off-{without}", without, True), 1420, 0.5)

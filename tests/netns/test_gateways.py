@@ -243,6 +243,7 @@ def test_a_range_that_is_ones_own_lan_too_is_not_taken_and_both_sides_are_named(
 # --- two gateways for one range -------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_when_a_gateway_dies_the_other_takes_over_in_three_seconds_and_stays(lab: Lab, mesh: Mesh) -> None:
     lan = Lan(lab, "lan")
     lan.machine("nas", 10)

@@ -18,7 +18,7 @@ from tests.netns.hosts import PREFIX, REPOSITORY, Host, Internet, Lab
 from tests.netns.impairment import Impairment, Line
 from tests.netns.processes import HostFailure, wait_until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.alone]
 
 
 @pytest.fixture

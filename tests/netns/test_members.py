@@ -124,6 +124,7 @@ def test_a_join_by_token_waits_for_approval_over_a_kill_and_spends_one_use(mesh:
     assert shown["tags"] == ["servers"]
 
 
+@pytest.mark.alone
 def test_nodes_follow_what_an_admin_changes(mesh: Mesh) -> None:
     first, second = mesh.join("first"), mesh.join("second")
     mesh.join("untagged")

@@ -12,7 +12,7 @@ import pytest
 from tests.interop.tunnel import PORT, WGPY, End, Family, Implementation, Keys, Tunnel
 from tests.netns.hosts import Internet, Lab
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.alone]
 
 OTHERS = 20
 """Peers that come and go beside the one that the traffic is with."""

@@ -19,7 +19,7 @@ from tests.netns.hosts import Host, Internet, Lab
 from tests.netns.processes import Process, wait_until
 from wgpy.engine import ENGINES
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.alone]
 
 MOST_GROWTH = 48 << 20
 """Octets of resident memory that a flood may cost: full queues, full tables."""
