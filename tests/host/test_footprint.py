@@ -240,6 +240,7 @@ def _seconds(do: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+@pytest.mark.alone
 def test_five_hundred_ranges_are_applied_in_under_a_second() -> None:
     footprint = Footprint("home")
     many = [f"10.{i // 128}.{i % 128 * 2}.0/24" for i in range(500)]

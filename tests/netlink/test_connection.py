@@ -193,6 +193,7 @@ def test_a_batch_goes_on_past_an_error_and_names_the_first(ns: Namespace, index:
     ns.netlink.apply([add_route(routes[0])], ignore=[errno.EEXIST])
 
 
+@pytest.mark.alone
 def test_a_thousand_routes_take_less_than_a_tenth_of_a_second(ns: Namespace, index: int) -> None:
     routes = [Route(ip_network((0x0A000000 + i, 32)), index) for i in range(1000)]
     started = time.perf_counter()
