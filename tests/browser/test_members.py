@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -106,6 +108,28 @@ def test_settings_are_saved_and_two_who_edit_them_do_not_overwrite_each_other(
     other.get_by_role("button", name="Save").click()
     expect(other.get_by_role("alert")).to_contain_text("somebody else has changed this")
     expect(other.get_by_label("MTU")).to_have_value("1400")  # nothing that was entered is lost
+
+
+def test_a_network_is_renamed_and_its_ranges_grow_where_its_settings_are(
+    page: Page, coordinator: Coordinator
+) -> None:
+    coordinator.run("network", "create", "small", "--cidr", "10.91.0.0/24", "--cidr", "fd91::/64")
+    coordinator.run("network", "create", "other", "--cidr", "10.92.0.0/24")
+    page.goto("/networks/small/settings")
+    ranges = page.get_by_label("Address ranges")
+    expect(ranges).to_have_value("10.91.0.0/24, fd91::/64")
+    ranges.fill("10.92.0.0/16, fd91::/64")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("other")
+    ranges.fill("10.91.0.0/20, fd91::/64")
+    page.get_by_label("Name", exact=True).fill("larger")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Saved: the nodes follow at once.")).to_be_visible()
+    expect(page).to_have_url(re.compile("/networks/larger/settings$"))
+    expect(page.get_by_role("heading", name="larger", level=1)).to_be_visible()
+    expect(ranges).to_have_value("10.91.0.0/20, fd91::/64")
+    shown = json.loads(coordinator.run("network", "show", "larger", "--json").stdout)
+    assert sorted(shown["ranges"]) == ["10.91.0.0/20", "fd91::/64"]
 
 
 def test_a_token_with_terms_admits_hosts_under_them_and_a_joins_waits_until_it_is_approved(

@@ -7,15 +7,13 @@ import { follow } from "./live.js";
 import { head, placeOf } from "./network.js";
 import { may } from "./session.js";
 import { qr } from "./qr.js";
-import { ago, counted, instant, size } from "./text.js";
+import { ago, counted, instant, size, split } from "./text.js";
 
 const PLAIN = { autocapitalize: "off", spellcheck: "false" };
 const KEYS = [["browser", "in this browser: the coordinator never sees it"], ["server", "by the coordinator: shown once, not kept"], ["link", "by the coordinator, for a link that is good once"], ["own", "on the device: I have its public key"]];
 const ENDS = [["", "never"], ["86400", "in a day"], ["604800", "in a week"], ["2592000", "in 30 days"], ["31536000", "in a year"]];
 const LINK_FOR = 86_400;
 const STATES = { active: ["on", "good"], disabled: ["off", ""], expired: ["expired", "bad"], stale: ["needs a new file", "fair"] };
-
-const split = (text) => (text ?? "").split(/[\s,]+/).filter(Boolean);
 
 /** A WireGuard key pair, made here → { secret, open }, both as WireGuard writes them. Raises Refusal where the browser cannot. */
 async function makeKey() {

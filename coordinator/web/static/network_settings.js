@@ -6,7 +6,7 @@ import { confirm, field, form, toast } from "./dialogs.js";
 import { head } from "./network.js";
 import { go, show } from "./router.js";
 import { may } from "./session.js";
-import { counted } from "./text.js";
+import { counted, split } from "./text.js";
 
 const ROTATION = [["0", "never"], ["86400", "each day"], ["604800", "each week"], ["2592000", "each 30 days"], ["7776000", "each 90 days"]];
 
@@ -42,6 +42,21 @@ export function settingsEntered({ visibility, rotate_after, description, ...rest
   return { ...filled, description: description ?? "", rotate_after: Number(rotate_after), visibility: parsePairs(visibility) };
 }
 
+/** Its name and ranges, which a new network is asked for apart from its settings. */
+function identityFields(network) {
+  return [
+    field({ name: "name", label: "Name", value: network.name, required: true, autocapitalize: "off", spellcheck: "false", hint: "Part of the nodes' DNS names, which change with it." }),
+    field({ name: "ranges", label: "Address ranges", value: network.ranges.join(", "), required: true, autocapitalize: "off", spellcheck: "false",
+      hint: "Nodes keep their addresses, so each has to be inside. A family that is left out stays as it is." }),
+  ];
+}
+
+/** What has changed of them: a range is checked anew even when it is the same. */
+function identityEntered({ name, ranges }, network) {
+  const wanted = split(ranges);
+  return { ...(name !== network.name ? { name } : {}), ...(wanted.join() !== network.ranges.join() ? { ranges: wanted } : {}) };
+}
+
 export async function settingsPage({ network: name }) {
   const { value: network, etag } = await getTagged("networks", name), isAdmin = await may("admin", network);
   const remove = () => confirm(`Delete ${name}?`, {
@@ -51,16 +66,18 @@ export async function settingsPage({ network: name }) {
   return h("div", null, head(network, "/settings"),
     h("div", { class: "columns" },
       isAdmin ? h("section", { class: "card" }, h("h2", null, "Settings"), form({
-        fields: settingFields(network), action: "Save",
-        submit: async (values) => {
-          await send("PATCH", ["networks", name], { body: settingsEntered(values), etag });
+        fields: [identityFields(network), settingFields(network)], action: "Save",
+        submit: async ({ name: newName, ranges, ...values }) => {
+          const body = { ...identityEntered({ name: newName, ranges }, network), ...settingsEntered(values) };
+          const { name: nowNamed } = await send("PATCH", ["networks", name], { body, etag });
           toast("Saved: the nodes follow at once.");
-          await show();
+          if (nowNamed === name) await show();
+          else go(`/networks/${encodeURIComponent(nowNamed)}/settings`, { replace: true });
         },
       })) : null,
       h("div", null,
         h("section", { class: "card" }, h("h2", null, "Fixed"), facts([
-          ["Ranges", network.ranges.map((range) => h("div", { class: "mono" }, range))], ["Nodes", String(network.nodes)], ["Revision", String(network.revision)],
+          ...(isAdmin ? [] : [["Ranges", network.ranges.map((range) => h("div", { class: "mono" }, range))]]), ["Nodes", String(network.nodes)], ["Revision", String(network.revision)],
           ["URLs for nodes", network.coordinator.urls.map((url) => h("div", { class: "mono" }, url))],
         ])),
         isAdmin ? h("section", { class: "card" }, h("h2", null, "Delete"), h("p", null, "Every node forgets this network and its tunnels end."),

@@ -6,9 +6,7 @@ import { ask, field } from "./dialogs.js";
 import { settingFields, settingsEntered } from "./network_settings.js";
 import { go } from "./router.js";
 import { who } from "./session.js";
-import { counted } from "./text.js";
-
-const split = (text) => (text ?? "").split(/[\s,]+/).filter(Boolean);
+import { counted, split } from "./text.js";
 
 async function create() {
   const made = await ask("New network", {

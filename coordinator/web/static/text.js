@@ -29,6 +29,11 @@ export function counted(count, word) {
   return `${count} ${word}${count === 1 ? "" : "s"}`;
 }
 
+/** Words with commas or blanks between, as they are entered; empty: none. */
+export function split(text) {
+  return (text ?? "").split(/[\s,]+/).filter(Boolean);
+}
+
 const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
 
 /** Octets: "980 B", "1.4 MB". */
