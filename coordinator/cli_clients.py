@@ -15,12 +15,15 @@ import click
 from coordinator.ages import parse_age, parse_end, show_age
 from coordinator.command import (
     client_of,
+    dry_run_option,
     json_option,
     one_line_errors,
     only_network,
+    print_changes,
     print_json,
     print_table,
     state_dir_option,
+    trying,
 )
 from wgpy.errors import ConfigError, StateError
 from wgpy.keys import PrivateKey
@@ -66,6 +69,7 @@ def clients() -> None:
 @out_option
 @qr_option
 @qr_file_option
+@dry_run_option
 @network_option
 @state_dir_option
 @json_option
@@ -82,6 +86,7 @@ def add(
     out: Path | None,
     qr: bool,
     qr_file: Path | None,
+    dry_run: bool,
     network: str | None,
     state_dir: Path | None,
     as_json: bool,
@@ -98,7 +103,7 @@ def add(
         body["expires_at"] = time.time() + age
     with client_of(state_dir) as client:
         place = ("networks", only_network(client, network), "clients")
-        showing = _Showing(out, qr, qr_file, as_json)
+        showing = _Showing(out, qr, qr_file, as_json, dry_run)
         _give(client, place, body, showing, public_key=public_key, link=link)
 
 
@@ -109,6 +114,7 @@ def add(
 @out_option
 @qr_option
 @qr_file_option
+@dry_run_option
 @network_option
 @state_dir_option
 @json_option
@@ -121,6 +127,7 @@ def renew(
     out: Path | None,
     qr: bool,
     qr_file: Path | None,
+    dry_run: bool,
     network: str | None,
     state_dir: Path | None,
     as_json: bool,
@@ -128,17 +135,19 @@ def renew(
     """Give a client another key, and so another file: the one of before ends."""
     with client_of(state_dir) as client:
         place = ("networks", only_network(client, network), "clients", name, "key")
-        showing = _Showing(out, qr, qr_file, as_json)
+        showing = _Showing(out, qr, qr_file, as_json, dry_run)
         _give(client, place, {}, showing, public_key=public_key, link=link)
 
 
 class _Showing:
     """Where a file is to go."""
 
-    def __init__(self, out: Path | None, qr: bool, qr_file: Path | None, as_json: bool) -> None:
+    def __init__(
+        self, out: Path | None, qr: bool, qr_file: Path | None, as_json: bool, dry_run: bool
+    ) -> None:
         if qr_file is not None and qr_file.suffix not in (".svg", ".png"):
             raise ConfigError(f"a QR code is written to FILE.svg or FILE.png; got {qr_file.name!r}")
-        self.out, self.qr, self.qr_file, self.as_json = out, qr, qr_file, as_json
+        self.out, self.qr, self.qr_file, self.as_json, self.dry_run = out, qr, qr_file, as_json, dry_run
 
     def show(self, made: Mapping[str, Any], text: str) -> None:
         if self.qr_file is not None:
@@ -186,11 +195,14 @@ def _give(
     public_key: str | None,
     link: str | None,
 ) -> None:
+    tried = trying(showing.dry_run)
     if link is not None:
         if public_key is not None:
             raise ConfigError("--link is for a key that the coordinator makes: leave out --public-key")
-        made = client.call("POST", *place, body=body | {"link_for": parse_age(link)})
-        if showing.as_json:
+        made = client.call("POST", *place, body=body | {"link_for": parse_age(link)}, query=tried)
+        if showing.dry_run:
+            print_changes([made], as_json=showing.as_json)
+        elif showing.as_json:
             print_json(made)
         else:
             click.echo(made["link"])
@@ -200,7 +212,10 @@ def _give(
     if public_key is None:
         private = PrivateKey(secrets.token_bytes(32))
         public_key = str(private.public_key())
-    made = client.call("POST", *place, body=body | {"public_key": public_key})
+    made = client.call("POST", *place, body=body | {"public_key": public_key}, query=tried)
+    if showing.dry_run:
+        print_changes([made], as_json=showing.as_json)
+        return
     text = made["config"] if private is None else insert_key(made["config"], private)
     showing.show(made, text)
 
@@ -294,34 +309,47 @@ def _edit(
     network: str | None,
     state_dir: Path | None,
     *,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     with client_of(state_dir) as client:
         place = ("networks", only_network(client, network), "clients", name)
-        row = client.call("PATCH", *place, body=dict(change), if_match="*")
-    print_json(row) if as_json else click.echo(f"{row['name']} {said}")
+        row = client.call("PATCH", *place, body=dict(change), if_match="*", query=trying(dry_run))
+    _tell(row, said, dry_run=dry_run, as_json=as_json)
+
+
+def _tell(answer: Mapping[str, Any], said: str, *, dry_run: bool, as_json: bool) -> None:
+    """What was done to a client, or would be."""
+    if dry_run:
+        print_changes([answer], as_json=as_json)
+    elif as_json:
+        print_json(answer)
+    else:
+        click.echo(f"{answer['name']} {said}")
 
 
 @clients.command("disable")
 @click.argument("name")
 @network_option
+@dry_run_option
 @state_dir_option
 @json_option
 @one_line_errors
-def disable(name: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
+def disable(*, name: str, network: str | None, dry_run: bool, state_dir: Path | None, as_json: bool) -> None:
     """Keep a client out, at once; its name, addresses and key stay."""
-    _edit(name, {"disabled": True}, "is kept out", network, state_dir, as_json=as_json)
+    _edit(name, {"disabled": True}, "is kept out", network, state_dir, dry_run=dry_run, as_json=as_json)
 
 
 @clients.command("enable")
 @click.argument("name")
 @network_option
+@dry_run_option
 @state_dir_option
 @json_option
 @one_line_errors
-def enable(name: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
+def enable(*, name: str, network: str | None, dry_run: bool, state_dir: Path | None, as_json: bool) -> None:
     """Let a client in again."""
-    _edit(name, {"disabled": False}, "may come in", network, state_dir, as_json=as_json)
+    _edit(name, {"disabled": False}, "may come in", network, state_dir, dry_run=dry_run, as_json=as_json)
 
 
 @clients.command("edit")
@@ -333,6 +361,7 @@ def enable(name: str, network: str | None, state_dir: Path | None, as_json: bool
 @click.option("--reach-everything", is_flag=True, help="Whatever its gateway reaches.")
 @click.option("--expires", metavar="TIME", help="Keep it out after that long from now, or never.")
 @network_option
+@dry_run_option
 @state_dir_option
 @json_option
 @one_line_errors
@@ -344,6 +373,7 @@ def edit(
     reach_everything: bool,
     expires: str | None,
     network: str | None,
+    dry_run: bool,
     state_dir: Path | None,
     as_json: bool,
 ) -> None:
@@ -360,20 +390,22 @@ def edit(
         change["expires_at"] = None if age is None else time.time() + age
     if not change:
         raise ConfigError("say what to change: --rename, --reach, --reach-everything or --expires")
-    _edit(name, change, "is changed", network, state_dir, as_json=as_json)
+    _edit(name, change, "is changed", network, state_dir, dry_run=dry_run, as_json=as_json)
 
 
 @clients.command("remove")
 @click.argument("name")
 @network_option
+@dry_run_option
 @state_dir_option
 @json_option
 @one_line_errors
-def remove(name: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
+def remove(*, name: str, network: str | None, dry_run: bool, state_dir: Path | None, as_json: bool) -> None:
     """Remove a client, at once."""
     with client_of(state_dir) as client:
-        row = client.call("DELETE", "networks", only_network(client, network), "clients", name)
-    print_json(row) if as_json else click.echo(f"{row['name']} is removed")
+        place = ("networks", only_network(client, network), "clients", name)
+        row = client.call("DELETE", *place, query=trying(dry_run))
+    _tell(row, "is removed", dry_run=dry_run, as_json=as_json)
 
 
 # --- gateways -------------------------------------------------------------------------------------
@@ -395,6 +427,7 @@ def gateway() -> None:
 )
 @click.option("--dns/--no-dns", default=None, help="Whether they answer names for clients. Default: yes.")
 @network_option
+@dry_run_option
 @state_dir_option
 @json_option
 @one_line_errors
@@ -406,6 +439,7 @@ def add_gateway(
     group: str,
     dns: bool | None,
     network: str | None,
+    dry_run: bool,
     state_dir: Path | None,
     as_json: bool,
 ) -> None:
@@ -421,14 +455,19 @@ def add_gateway(
         known = {row["name"]: row for row in client.call("GET", *place)["groups"]}
         if group in known:
             wanted = [*known[group]["nodes"], *(node for node in nodes if node not in known[group]["nodes"])]
-            row = client.call("PATCH", *place, group, body=given | {"nodes": wanted}, if_match="*")
+            body = given | {"nodes": wanted}
+            row = client.call("PATCH", *place, group, body=body, if_match="*", query=trying(dry_run))
         elif endpoint is None:
             raise ConfigError(
                 "name the endpoint that clients connect to: --endpoint HOST:PORT, such as "
                 "vpn.example.org:51820"
             )
         else:
-            row = client.call("POST", *place, body=given | {"name": group, "nodes": list(nodes)})
+            body = given | {"name": group, "nodes": list(nodes)}
+            row = client.call("POST", *place, body=body, query=trying(dry_run))
+    if dry_run:
+        print_changes([row], as_json=as_json)
+        return
     if as_json:
         print_json(row)
         return
@@ -468,10 +507,19 @@ def _gateway_state(row: Mapping[str, Any]) -> str:
 @click.argument("node")
 @click.option("--group", default="clients", show_default=True, help="Out of which gateways.")
 @network_option
+@dry_run_option
 @state_dir_option
 @json_option
 @one_line_errors
-def remove_gateway(node: str, group: str, network: str | None, state_dir: Path | None, as_json: bool) -> None:
+def remove_gateway(
+    *,
+    node: str,
+    group: str,
+    network: str | None,
+    dry_run: bool,
+    state_dir: Path | None,
+    as_json: bool,
+) -> None:
     """Take a node out; a group without clients goes with its last one."""
     with client_of(state_dir) as client:
         place = ("networks", only_network(client, network), "ingress")
@@ -486,7 +534,13 @@ def remove_gateway(node: str, group: str, network: str | None, state_dir: Path |
                 "goes the key that their files name; add another one first, or remove the clients"
             )
         if left:
-            row = client.call("PATCH", *place, group, body={"nodes": left}, if_match="*")
+            body: dict[str, object] = {"nodes": left}
+            row = client.call("PATCH", *place, group, body=body, if_match="*", query=trying(dry_run))
         else:
-            row = client.call("DELETE", *place, group)
-    print_json(row) if as_json else click.echo(f"{node} is no gateway of {group} any more")
+            row = client.call("DELETE", *place, group, query=trying(dry_run))
+    if dry_run:
+        print_changes([row], as_json=as_json)
+    elif as_json:
+        print_json(row)
+    else:
+        click.echo(f"{node} is no gateway of {group} any more")

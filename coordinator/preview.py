@@ -7,35 +7,15 @@ in it, so it knows nothing of single changes and cannot differ from what they do
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
 
+from coordinator.change import Change
 from coordinator.conflicts import Conflict, Place, find_conflicts
 from coordinator.policy import Policy, Tags
+from coordinator.preview_clients import Outside, outside_changes
 from wgpy.addresses import IPAddress, Prefix
-from wgpy.mesh.encoding import JsonObject
 from wgpy.mesh.forward import Forward, is_default
 from wgpy.mesh.names import NetworkNames
-
-MOST_NAMED: Final = 50
-"""Nodes of one change that are named; all are counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """`nodes` are those on which something changes, by name; `is_warning`: it may not be what is wanted."""
-
-    text: str
-    nodes: tuple[str, ...] = ()
-    is_warning: bool = False
-
-    def to_json(self) -> JsonObject:
-        return {
-            "text": self.text,
-            "nodes": list(self.nodes[:MOST_NAMED]),
-            "count": len(self.nodes),
-            "warning": self.is_warning,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +31,14 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """An approved range at a node. `agreed`: the node's host has said so, too."""
+    """An approved range at a node. `agreed`: the node's host has said so, too; `for_clients`: it is where
+    external clients have their addresses.
+    """
 
     node_id: str
     forward: Forward
     agreed: bool
+    for_clients: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +51,7 @@ class State:
     policy: Policy
     nodes: Mapping[str, Standing]
     published: tuple[Published, ...]
+    outside: Outside = field(default_factory=Outside)
 
     def viewers(self, node_id: str) -> tuple[str, ...]:
         """Names of the nodes that see this one."""
@@ -97,6 +81,7 @@ def what_changes(before: State, after: State) -> list[Change]:
         *_routes(before, after),
         *_exits(before, after),
         *_names(before, after),
+        *outside_changes(before.outside, after.outside),
     ]
     known = {conflict.text for conflict in before.conflicts()}
     new = [conflict for conflict in after.conflicts() if conflict.text not in known]
@@ -134,7 +119,11 @@ _Key = tuple[str, Prefix]
 def _forwarding(before: State, after: State) -> Iterator[Change]:
     """On the gateways themselves."""
     old, new = (
-        {(each.node_id, each.forward.target): each for each in state.published if not _is_exit(each)}
+        {
+            (each.node_id, each.forward.target): each
+            for each in state.published
+            if not _is_exit(each) and not each.for_clients
+        }
         for state in (before, after)
     )
     for key in _ordered(old.keys() | new.keys(), before, after):
@@ -222,6 +211,7 @@ def _routes(before: State, after: State) -> Iterator[Change]:
             (each.node_id, range_) not in standing
             and chosen not in (None, each.node_id)
             and not _is_exit(each)
+            and not each.for_clients
         ):
             user = after.nodes[chosen].name if chosen else ""
             yield Change(

@@ -18,8 +18,9 @@ from coordinator.api.caller import authorise, is_same_origin
 from coordinator.api.context import Context, context_of
 from coordinator.api.edge import answer, answer_reading, limit_stranger, observed_address, read_octets
 from coordinator.api.table import Endpoint, Needs
+from coordinator.change import Change
 from coordinator.errors import Refusal
-from coordinator.preview import Change, what_changes
+from coordinator.preview import what_changes
 from coordinator.rights import Caller
 from coordinator.store.audit import Actor, write_audit
 from coordinator.store.networks import find_network_id

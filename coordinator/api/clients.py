@@ -271,20 +271,21 @@ ENDPOINTS: Final = (
         codes=(
             "not_found", "name_in_use", "key_in_use", "not_ready", "network_full", "address_in_use",
         ),
+        previews=True,
     ),
     Endpoint(
         "POST", _ONE + "/key", renew_key, Needs.ADMIN, "client.key",
         "Give it another key, and so a new file", takes=NewKey, subject=_CLIENT,
-        codes=("not_found", "key_in_use", "not_ready"),
+        codes=("not_found", "key_in_use", "not_ready"), previews=True,
     ),
     Endpoint(
         "PATCH", _ONE, edit_client, Needs.ADMIN, "client.edit",
         "Rename, switch off or on, and say until when and what it reaches",
-        takes=ClientEdit, subject=_CLIENT, codes=("not_found", "name_in_use"),
+        takes=ClientEdit, subject=_CLIENT, codes=("not_found", "name_in_use"), previews=True,
     ),
     Endpoint(
         "DELETE", _ONE, remove_client, Needs.ADMIN, "client.remove", "Remove it",
-        subject=_CLIENT, codes=("not_found",),
+        subject=_CLIENT, codes=("not_found",), previews=True,
     ),
     Endpoint(
         "POST", "/v1/client-file", fetch_file, Needs.NOTHING, "client.fetch",

@@ -123,14 +123,14 @@ ENDPOINTS: Final = (
         "POST", _ALL, create_group, Needs.ADMIN, "ingress.create",
         "Make nodes the gateways of external clients", takes=NewGroup, status=201,
         subject=Subject(_read_group),
-        codes=("not_found", "name_in_use", "network_full", "conflict"),
+        codes=("not_found", "name_in_use", "network_full", "conflict"), previews=True,
     ),
     Endpoint(
         "PATCH", _ONE, edit_group, Needs.ADMIN, "ingress.edit", "Change its endpoint, or its gateways",
-        takes=GroupEdit, subject=_GROUP, codes=("not_found", "name_in_use", "conflict"),
+        takes=GroupEdit, subject=_GROUP, codes=("not_found", "name_in_use", "conflict"), previews=True,
     ),
     Endpoint(
         "DELETE", _ONE, delete_group, Needs.ADMIN, "ingress.delete", "Delete a group without clients",
-        subject=_GROUP, codes=("not_found", "conflict"),
+        subject=_GROUP, codes=("not_found", "conflict"), previews=True,
     ),
 )  # fmt: skip

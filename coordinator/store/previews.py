@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
 from coordinator.conflicts import Place
 from coordinator.preview import Published, Standing, State
+from coordinator.preview_clients import Outside, Outsider, WayIn
 from coordinator.store.forwards import ForwardRow, list_forwards
+from coordinator.store.ingress import list_groups
 from coordinator.store.names import read_names
 from coordinator.store.networks import read_standing
-from coordinator.store.tables import endpoints, nodes
+from coordinator.store.tables import clients, endpoints, nodes
 from wgpy.addresses import Endpoint
+from wgpy.mesh.ingress import Reach
 
 _NODE = (
     nodes.c.id,
@@ -29,11 +34,13 @@ _NODE = (
 
 def read_state(connection: Connection, network_id: str) -> State:
     """Of a network that exists."""
-    return state_around(connection, network_id, list_forwards(connection, network_id))
+    state = state_around(connection, network_id, list_forwards(connection, network_id))
+    names = {id_: node.name for id_, node in state.nodes.items()}
+    return replace(state, outside=_read_outside(connection, network_id, names))
 
 
 def state_around(connection: Connection, network_id: str, forwards: Iterable[ForwardRow]) -> State:
-    """As `read_state`, where all `forwards` of the network were read already."""
+    """As `read_state` without external clients, where all `forwards` of the network were read already."""
     found = read_standing(connection, network_id)
     assert found is not None
     joined = nodes.outerjoin(endpoints, endpoints.c.node_id == nodes.c.id)
@@ -49,7 +56,7 @@ def state_around(connection: Connection, network_id: str, forwards: Iterable[For
         for row in rows
     }
     published = tuple(
-        Published(row.node_id, row.forward, row.offered or row.is_signed)
+        Published(row.node_id, row.forward, row.offered or row.is_signed, row.group_id is not None)
         for row in forwards
         if row.approved_at is not None
     )
@@ -57,3 +64,38 @@ def state_around(connection: Connection, network_id: str, forwards: Iterable[For
     return State(
         found.network.ranges, found.network.suffix, names, found.settings.visibility, standing, published
     )
+
+
+def _read_outside(connection: Connection, network_id: str, names: Mapping[str, str]) -> Outside:
+    ways_in = {
+        row.id: WayIn(
+            row.name,
+            row.endpoint,
+            row.listen_port,
+            row.dns,
+            b"" if row.public_key is None else bytes(row.public_key),
+            {gateway.node_name: gateway.state == "active" for gateway in row.gateways},
+        )
+        for row in list_groups(connection, network_id)
+    }
+    rows = connection.execute(
+        select(clients).where(clients.c.network_id == network_id).order_by(clients.c.name)
+    )
+    outsiders = {
+        row.id: Outsider(
+            row.name,
+            row.group_id,
+            row.public_key,
+            tuple(str(ipaddress.ip_network(text).network_address) for text in row.addresses),
+            Reach.from_json(row.reach, "reach"),
+            row.disabled_at is not None,
+            "" if row.expires_at is None else _instant(row.expires_at),
+            row.expired_at is not None,
+        )
+        for row in rows
+    }
+    return Outside(ways_in, outsiders, names)
+
+
+def _instant(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))

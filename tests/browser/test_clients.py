@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import begin, keep
 from tests.browser.crowd import Crowd
@@ -54,6 +54,15 @@ def decode(image: bytes, folder: Path) -> str:
     return done.stdout
 
 
+def look(dialog: Locator) -> None:
+    """At what would change: the button does it the second time."""
+    dialog.get_by_role("button", name="See what changes").click()
+
+
+def outlook(dialog: Locator) -> Locator:
+    return dialog.get_by_role("region", name="What would change")
+
+
 def test_a_way_in_is_made_and_a_client_with_a_key_of_this_browser(
     page: Page, office: Crowd, tmp_path: Path
 ) -> None:
@@ -64,15 +73,23 @@ def test_a_way_in_is_made_and_a_client_with_a_key_of_this_browser(
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Where clients connect to").fill("127.0.0.1:5")
     dialog.get_by_label("Gateways").fill("router")
-    dialog.get_by_role("button", name="Set it up").click()
+    look(dialog)
     expect(dialog.get_by_role("alert")).to_contain_text("connect to")
     dialog.get_by_label("Where clients connect to").fill("vpn.example.org:51820")
+    look(dialog)
+    expect(outlook(dialog)).to_contain_text(
+        "clients come in by vpn.example.org:51820, at router, once its host"
+    )
+    assert page.request.get("/v1/admin/networks/office/ingress").json()["groups"] == []
     dialog.get_by_role("button", name="Set it up").click()
     expect(page.get_by_text("wgpy set --advertise ingress")).to_be_visible()
     page.get_by_role("button", name="Done").click()
     agree(office, 0)
     page.get_by_role("button", name="Add a client").click()
     dialog.get_by_label("Name").fill("phone")
+    look(dialog)
+    expect(outlook(dialog)).to_contain_text("and reaches whatever its gateway reaches 1 node: router")
+    assert page.request.get("/v1/admin/networks/office/clients").json()["clients"] == []
     dialog.get_by_role("button", name="Make it").click()
     expect(page.get_by_role("heading", name="The file of phone")).to_be_visible()
     text = dialog.get_by_label("The file", exact=True).inner_text()
@@ -99,14 +116,17 @@ def test_a_client_is_edited_switched_off_and_removed(page: Page, office: Crowd) 
     dialog = page.get_by_role("dialog")
     row.get_by_role("button", name="Edit: phone").click()
     dialog.get_by_label("Nodes that it may reach").fill("nobody")
-    dialog.get_by_role("button", name="Save").click()
+    look(dialog)
     expect(dialog.get_by_role("alert")).to_contain_text("no node of this network is called 'nobody'")
     dialog.get_by_label("Nodes that it may reach").fill("laptop")
     dialog.get_by_label("Ends").select_option("604800")
+    look(dialog)
+    expect(outlook(dialog)).to_contain_text("phone reaches laptop; it was whatever its gateway reaches")
     dialog.get_by_role("button", name="Save").click()
     expect(row).to_contain_text("laptop")
     expect(row).to_contain_text("ends in 7 d")
     row.get_by_role("button", name="Off: phone").click()
+    expect(outlook(dialog)).to_contain_text("phone is kept out")
     dialog.get_by_role("button", name="Switch off").click()
     expect(row.locator(".badge")).to_have_text("off")
     row.get_by_role("button", name="On: phone").click()
@@ -126,6 +146,8 @@ def test_a_link_gives_the_file_once_to_whoever_presses_the_button(
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Name").fill("tablet")
     dialog.get_by_label("Its key is made").select_option("link")
+    look(dialog)
+    expect(outlook(dialog)).to_contain_text("tablet comes in as")
     dialog.get_by_role("button", name="Make it").click()
     expect(page.get_by_role("heading", name="A link for tablet")).to_be_visible()
     link = dialog.locator("code").inner_text()
@@ -147,6 +169,8 @@ def test_a_link_gives_the_file_once_to_whoever_presses_the_button(
     dialog.get_by_label("Its key is made").select_option("own")
     public = base64.b64encode(bytes(PrivateKey(bytes(range(7, 39))).public_key())).decode()
     dialog.get_by_label("Public key, when").fill(public)
+    look(dialog)
+    expect(outlook(dialog)).to_contain_text("the file that it has is of no use any more")
     dialog.get_by_role("button", name="Make it").click()
     expect(dialog).to_contain_text("put it below [Interface]")
     expect(dialog.get_by_role("img")).to_have_count(0)

@@ -8,7 +8,18 @@ from ipaddress import ip_address, ip_network
 from coordinator.conflicts import Place, find_conflicts
 from tests.coordinator.asgi import Service, running_service
 from tests.coordinator.rows import Rows
+from tests.coordinator.test_clients import (
+    ANY,
+    CLIENTS,
+    INGRESS,
+    everything_kept,
+    gateway,
+    group,
+    network,
+    ready,
+)
 from wgpy.addresses import Endpoint
+from wgpy.keys import PrivateKey
 
 HOME = "networks/home"
 RANGES = f"{HOME}/ranges"
@@ -74,7 +85,7 @@ async def test_a_dry_run_of_a_range_tells_what_would_change_where_and_changes_no
     sqlite_rows: Rows,
 ) -> None:
     async with running_service(sqlite_rows) as service:
-        network = (await service.admin("POST", "networks", {"name": "home", "ranges": ["10.7.0.0/24"]})).json
+        await service.admin("POST", "networks", {"name": "home", "ranges": ["10.7.0.0/24"]})
         for number in (1, 2, 3):
             await service.member(number)
         before = (await service.admin("GET", "networks/home")).json
@@ -90,7 +101,6 @@ async def test_a_dry_run_of_a_range_tells_what_would_change_where_and_changes_no
         assert (await service.admin("GET", RANGES)).json == {"ranges": [], "conflicts": []}
         assert (await service.admin("GET", "networks/home")).json == before
         assert len((await service.admin("GET", "audit")).json["entries"]) == audit
-        assert network["name"] == "home"
 
         # An Idempotency-Key is not spent by it.
         key = {"idempotency-key": "once"}
@@ -252,3 +262,135 @@ async def test_a_kept_out_node_is_told_by_who_loses_its_tunnel(sqlite_rows: Rows
         assert await tried(service, "PATCH", one, {"name": "nas"}) == [
             "host-1.home.internal is called nas.home.internal, and nothing answers to the old name [nas]"
         ]
+
+
+# --- external clients ---
+
+
+async def test_a_way_in_is_told_before_it_is_there_and_before_it_goes(sqlite_rows: Rows) -> None:
+    async with running_service(sqlite_rows) as service:
+        await network(service)
+        first = await gateway(service)
+        await gateway(service, 2)
+        body = {"endpoint": "vpn.example.org:51820", "nodes": ["host-1", "host-2"]}
+        told = await tried(service, "POST", INGRESS, body)
+        assert told[-2:] == [
+            (
+                "clients come in by vpn.example.org:51820, at host-1, once its host agrees "
+                "(wgpy set --advertise ingress) [host-1]"
+            ),
+            (
+                "host-2 stands by for clients: it takes over when vpn.example.org:51820 leads to it, "
+                "once its host agrees (wgpy set --advertise ingress) [host-2]"
+            ),
+        ]
+        assert told[0] == "10.7.252.0/22 is reached by host-1, once that agrees [host-2]"
+        assert not any("forwards" in text for text in told)
+        assert (await service.admin("GET", INGRESS)).json == {"groups": []}
+
+        await group(service, "host-1")
+        assert (await first.hand_over(PrivateKey(bytes(range(32))), first.host)).status == 200
+        for name in ("phone", "tablet"):
+            assert (await service.admin("POST", CLIENTS, {"name": name})).status == 201
+        one = f"{INGRESS}/clients"
+        edit = {"name": "phones", "endpoint": "192.0.2.1:5", "listen_port": 5, "dns": False}
+        told = await tried(service, "PATCH", one, edit | {"nodes": ["host-2"]})
+        assert told[-8:] == [
+            "the gateways that are called clients together are called phones",
+            "clients connect to 192.0.2.1:5, no longer to vpn.example.org:51820 [host-2]",
+            "! the files of 2 clients lead to vpn.example.org:51820, and need that to stay where it is",
+            "UDP port 5 is listened on, no longer 51820 [host-2]",
+            "names are answered for clients no longer; files that are out stay as they are [host-2]",
+            "no client of phones comes in at host-1 any more [host-1]",
+            (
+                "host-2 stands by for phones: it takes over when 192.0.2.1:5 leads to it, "
+                "once its host agrees (wgpy set --advertise ingress) [host-2]"
+            ),
+            (
+                "! no gateway of phones is left that has its key: it makes another, "
+                "and the files of 2 clients are of no use [host-2]"
+            ),
+        ]
+        assert await tried(service, "PATCH", one, {"endpoint": "vpn.example.org:51820"}) == []
+        # A node that is a gateway of theirs goes.
+        gone = await tried(service, "DELETE", f"{HOME}/nodes/host-1")
+        assert "no client of clients comes in at host-1 any more [host-1]" in gone
+        assert gone[-1].startswith("! no gateway of clients is left that has its key")
+        for name in ("phone", "tablet"):
+            assert (await service.admin("DELETE", f"{CLIENTS}/{name}")).status == 200
+        assert (await tried(service, "DELETE", one))[-1] == (
+            "no client comes in by vpn.example.org:51820 any more [host-1]"
+        )
+        [kept] = (await service.admin("GET", INGRESS)).json["groups"]
+        assert (kept["nodes"], kept["endpoint"]) == (["host-1"], "vpn.example.org:51820")
+
+
+async def test_a_dry_run_of_a_client_hands_out_no_key_and_keeps_nothing(sqlite_rows: Rows) -> None:
+    async with running_service(sqlite_rows) as service:
+        await ready(service)
+        mine = str(PrivateKey(bytes(range(1, 33))).public_key())
+        before = everything_kept(sqlite_rows)
+        comes = "phone comes in as 10.7.252.2 and fd07::3fff:ffff:ffff:2, and reaches "
+        for more in ({}, {"link_for": 600}, {"public_key": mine}):
+            wish = {"name": "phone", **more}
+            answer = await service.admin("POST", f"{CLIENTS}?dry_run=1", wish)
+            assert list(answer.json) == ["changes"], "neither key nor link nor file"
+            [told] = await tried(service, "POST", CLIENTS, wish)
+            assert told == f"{comes}whatever its gateway reaches [host-1]"
+        reach = {"nodes": ["host-1"], "ranges": ["10.7.9.0/24"]}
+        wish = {"name": "phone", "reach": reach, "expires_at": sqlite_rows.now + 60}
+        [told] = await tried(service, "POST", CLIENTS, wish)
+        assert told.startswith(f"{comes}host-1 and 10.7.9.0/24, until ")
+        assert everything_kept(sqlite_rows) == before
+        odd = await service.admin("POST", f"{CLIENTS}?dry_run=1", wish | {"reach": {"nodes": ["nobody"]}})
+        assert (odd.status, odd.code) == (404, "not_found")
+
+        # What was told is what is done.
+        made = (await service.admin("POST", CLIENTS, {"name": "phone", "link_for": 600})).json
+        assert made["addresses"] == ["10.7.252.2", "fd07::3fff:ffff:ffff:2"]
+        before = everything_kept(sqlite_rows)
+        for more in ({}, {"link_for": 600}, {"public_key": mine}):
+            answer = await service.admin("POST", f"{CLIENTS}/phone/key?dry_run=1", more)
+            assert [each["text"] for each in answer.json["changes"]] == [
+                "phone gets another key: the file that it has is of no use any more"
+            ]
+            assert list(answer.json) == ["changes"]
+        assert everything_kept(sqlite_rows) == before, "its link, too"
+        link = await service.request("POST", "/v1/client-file", {"link": made["link"]})
+        assert link.status == 200
+
+
+async def test_what_is_done_to_a_client_is_told(sqlite_rows: Rows) -> None:
+    async with running_service(sqlite_rows) as service:
+        await ready(service)
+        await service.member(2)
+        await service.admin("POST", CLIENTS, {"name": "phone"})
+        one = f"{CLIENTS}/phone"
+        for edit, told in (
+            ({"name": "mobile"}, ["the client phone is called mobile"]),
+            ({"disabled": True}, ["phone is kept out [host-1]"]),
+            ({"disabled": False}, []),
+            ({"expires_at": 4_000_000_000}, ["phone may come in until 2096-10-02 07:06:40 UTC [host-1]"]),
+            ({"expires_at": 1}, ["phone is kept out: its time is over [host-1]"]),
+            (
+                {"reach": {"nodes": ["host-2"]}},
+                ["phone reaches host-2; it was whatever its gateway reaches [host-1]"],
+            ),
+        ):
+            assert await tried(service, "PATCH", one, edit) == told
+        edited = await service.admin("PATCH", one, {"disabled": True, "reach": {"nodes": ["host-2"]}}, ANY)
+        assert edited.status == 200
+        assert await tried(service, "PATCH", one, {"disabled": False, "reach": None}) == [
+            "phone may come in again, with the file that it has [host-1]",
+            "phone reaches whatever its gateway reaches; it was host-2 [host-1]",
+            "! the file that phone has does not lead there: give it the new one (clients show --config)",
+        ]
+        gone = await tried(service, "DELETE", f"{HOME}/nodes/host-2")
+        assert gone[-1] == "phone reaches nothing any more; it was host-2 [host-1]"
+        renamed = await tried(service, "PATCH", f"{HOME}/nodes/host-2", {"name": "nas"})
+        assert not any("phone" in text for text in renamed)
+        assert await tried(service, "DELETE", one) == [
+            "phone does not come in any more; 10.7.252.2 and fd07::3fff:ffff:ffff:2 are free [host-1]"
+        ]
+        stale = await service.admin("PATCH", f"{one}?dry_run=1", {"name": "x"}, {"if-match": '"old"'})
+        assert (stale.status, stale.code) == (412, "changed")

@@ -1,10 +1,11 @@
 // External clients: phones, and whatever else runs stock WireGuard, by the gateways of an ingress group.
 
 import { badge, h, redraw, table } from "./dom.js";
-import { get, getTagged, list, Refusal, send } from "./api.js";
-import { ask, confirm, copyable, field, tell, toast } from "./dialogs.js";
+import { get, getTagged, list, Refusal, send, tryOut } from "./api.js";
+import { ask, copyable, field, tell, toast } from "./dialogs.js";
 import { follow } from "./live.js";
 import { head, placeOf } from "./network.js";
+import { changeList, confirmChange } from "./preview.js";
 import { may } from "./session.js";
 import { qr } from "./qr.js";
 import { ago, counted, instant, size, split } from "./text.js";
@@ -52,11 +53,15 @@ const keyFields = () => [
   field({ name: "public_key", label: "Public key, when it is made on the device", placeholder: "wg genkey | tee key | wg pubkey", ...PLAIN }),
 ];
 
-/** What was chosen there → [what the API takes, the private key when it was made here]. */
-async function keyEntered({ key, public_key }) {
-  if (key === "server") return [{}, null];
-  if (key === "link") return [{ link_for: LINK_FOR }, null];
-  if (key === "own") return [{ public_key: public_key ?? "" }, null];
+/** What was chosen there, as the API takes it, but for a key that is made here: one is made once it is to be kept. */
+function keyTried({ key, public_key }) {
+  if (key === "link") return { link_for: LINK_FOR };
+  return key === "own" ? { public_key: public_key ?? "" } : {};
+}
+
+/** The same → [what the API takes, the private key when it was made here]. */
+async function keyEntered(values) {
+  if (values.key !== "browser") return [keyTried(values), null];
   const made = await makeKey();
   return [{ public_key: made.open }, made.secret];
 }
@@ -65,6 +70,7 @@ const reachFields = (client) => [
   field({ name: "nodes", label: "Nodes that it may reach", value: client?.reach_nodes.map((node) => node.name ?? node.id).join(" "), placeholder: "all", ...PLAIN }),
   field({ name: "ranges", label: "Ranges that it may reach", value: client?.reach.ranges.join(" "), placeholder: "all that its gateway reaches", hint: "Several between spaces. The gateway sees to it, whatever the device has in its own file. Both empty: everything.", ...PLAIN }),
 ];
+const endsAt = (seconds) => Date.now() / 1000 + Number(seconds);
 const reachEntered = ({ nodes, ranges }) => (nodes || ranges ? { nodes: split(nodes), ranges: split(ranges) } : null);
 
 const reachOf = (client) => (client.reach.everything ? h("span", { class: "quiet" }, "everything")
@@ -83,8 +89,11 @@ export async function clientsPage({ network: name }, signal) {
   ];
   const groupEntered = (values) => ({ ...values, nodes: split(values.nodes) });
 
+  /** A form whose button shows what `call(values)` would change before it does it. */
+  const askFirst = (title, { call, ...more }) => ask(title, { ...more, review: async (values) => changeList(await tryOut(...call(values))), submit: (values) => send(...call(values)) });
+
   async function addGroup() {
-    const made = await ask("Let clients in", { action: "Set it up", fields: groupFields(), intro: h("p", { class: "quiet" }, "Phones and others with stock WireGuard come in by a gateway that they can always reach."), submit: (values) => send("POST", groupsAt, { body: groupEntered(values) }) });
+    const made = await askFirst("Let clients in", { action: "Set it up", fields: groupFields(), intro: h("p", { class: "quiet" }, "Phones and others with stock WireGuard come in by a gateway that they can always reach."), call: (values) => ["POST", groupsAt, { body: groupEntered(values) }] });
     if (!made) return;
     await refresh();
     await tell("One step more", h("p", null, `The host of ${made.nodes.join(" and ")} has to agree. Run this there, as root:`), copyable("wgpy set --advertise ingress", "the command"));
@@ -92,12 +101,18 @@ export async function clientsPage({ network: name }, signal) {
 
   async function editGroup(group) {
     const { etag } = await getTagged(...groupsAt, group.id);
-    const made = await ask(`Edit ${group.name}`, { action: "Save", fields: groupFields(group), submit: (values) => send("PATCH", [...groupsAt, group.id], { body: groupEntered(values), etag }) });
+    const made = await askFirst(`Edit ${group.name}`, { action: "Save", fields: groupFields(group), call: (values) => ["PATCH", [...groupsAt, group.id], { body: groupEntered(values), etag }] });
     if (made) { toast("Saved."); await refresh(); }
   }
 
   async function removeGroup(group) {
-    if (await confirm(`Delete ${group.name}?`, { text: "Its gateways let no client in any more.", action: "Delete", submit: () => send("DELETE", [...groupsAt, group.id]) })) { toast("Deleted."); await refresh(); }
+    if (await confirmChange(`Delete ${group.name}?`, { action: "Delete", calls: [["DELETE", [...groupsAt, group.id]]], done: "Deleted." })) await refresh();
+  }
+
+  /** A new client as the API takes it. */
+  function wished(values, key) {
+    const reach = reachEntered(values);
+    return { name: values.name, ...key, ...(values.group ? { group: values.group } : {}), ...(reach ? { reach } : {}), ...(values.expires_in ? { expires_at: endsAt(values.expires_in) } : {}) };
   }
 
   async function add() {
@@ -106,41 +121,33 @@ export async function clientsPage({ network: name }, signal) {
       field({ name: "name", label: "Name", required: true, autofocus: true, placeholder: "phone", ...PLAIN }), keyFields(),
       groups.length > 1 ? field({ name: "group", label: "Comes in by", kind: "select", options: groups.map((group) => [group.name, group.name]) }) : null,
       h("details", null, h("summary", null, "What it may, and until when"), reachFields(), field({ name: "expires_in", label: "Ends", kind: "select", options: ENDS })),
-    ], submit: async (values) => {
+    ], review: async (values) => changeList(await tryOut("POST", where, { body: wished(values, keyTried(values)) })), submit: async (values) => {
       const [key, made_here] = await keyEntered(values);
       secret = made_here;
-      const reach = reachEntered(values);
-      return send("POST", where, { body: { name: values.name, ...key, ...(values.group ? { group: values.group } : {}), ...(reach ? { reach } : {}),
-        ...(values.expires_in ? { expires_at: Date.now() / 1000 + Number(values.expires_in) } : {}) } });
+      return send("POST", where, { body: wished(values, key) });
     } });
     if (!made) return;
     await refresh();
     await showOnce(made, secret);
   }
 
-  async function change(client, body, said) {
-    const { etag } = await getTagged(...where, client.id);
-    await send("PATCH", [...where, client.id], { body, etag });
-    toast(said);
-    return true;
-  }
-
   async function edit(client) {
-    const done = await ask(`Edit ${client.name}`, { action: "Save", fields: [field({ name: "name", label: "Name", value: client.name, required: true, autofocus: true, ...PLAIN }), reachFields(client),
+    const { etag } = await getTagged(...where, client.id);
+    const done = await askFirst(`Edit ${client.name}`, { action: "Save", fields: [field({ name: "name", label: "Name", value: client.name, required: true, autofocus: true, ...PLAIN }), reachFields(client),
       field({ name: "expires_in", label: "Ends", kind: "select", options: [["keep", client.expires_at ? instant(client.expires_at) : "never"], ...ENDS.slice(client.expires_at ? 0 : 1)], value: "keep" })],
-    submit: (values) => change(client, { name: values.name, reach: reachEntered(values), ...(values.expires_in === "keep" ? {} : { expires_at: values.expires_in ? Date.now() / 1000 + Number(values.expires_in) : null }) }, "Saved.") });
-    if (done) await refresh();
+    call: (values) => ["PATCH", [...where, client.id], { etag, body: { name: values.name, reach: reachEntered(values), ...(values.expires_in === "keep" ? {} : { expires_at: values.expires_in ? endsAt(values.expires_in) : null }) } }] });
+    if (done) { toast("Saved."); await refresh(); }
   }
 
   async function toggle(client) {
-    const isOff = Boolean(client.disabled_at);
-    if (await confirm(isOff ? `Let ${client.name} in again?` : `Switch ${client.name} off?`, { text: isOff ? "With the file that it has." : "Its gateway forgets it at once. It keeps its addresses and its file.", action: isOff ? "Switch on" : "Switch off",
-      submit: () => change(client, { disabled: !isOff }, isOff ? "It is on." : "It is off.") })) await refresh();
+    const isOff = Boolean(client.disabled_at), { etag } = await getTagged(...where, client.id);
+    if (await confirmChange(isOff ? `Let ${client.name} in again?` : `Switch ${client.name} off?`, { text: isOff ? null : "It keeps its addresses and its file.", action: isOff ? "Switch on" : "Switch off",
+      calls: [["PATCH", [...where, client.id], { body: { disabled: !isOff }, etag }]], done: isOff ? "It is on." : "It is off." })) await refresh();
   }
 
   async function renew(client) {
     let secret = null;
-    const made = await ask(`A new key for ${client.name}`, { action: "Make it", intro: h("p", null, "The file that it has is of no use any more."), fields: keyFields(), submit: async (values) => {
+    const made = await ask(`A new key for ${client.name}`, { action: "Make it", fields: keyFields(), review: async (values) => changeList(await tryOut("POST", [...where, client.id, "key"], { body: keyTried(values) })), submit: async (values) => {
       const [key, made_here] = await keyEntered(values);
       secret = made_here;
       return send("POST", [...where, client.id, "key"], { body: key });
@@ -149,7 +156,7 @@ export async function clientsPage({ network: name }, signal) {
   }
 
   async function remove(client) {
-    if (await confirm(`Remove ${client.name}?`, { text: "It does not come in any more, and its addresses are free.", action: "Remove", submit: () => send("DELETE", [...where, client.id]) })) { toast(`${client.name} is removed.`); await refresh(); }
+    if (await confirmChange(`Remove ${client.name}?`, { action: "Remove", calls: [["DELETE", [...where, client.id]]], done: `${client.name} is removed.` })) await refresh();
   }
 
   const button = (client, text, onclick, kind) => h("button", { class: kind, "data-key": `${text} ${client.id}`, "aria-label": `${text}: ${client.name}`, onclick: () => onclick(client) }, text);
