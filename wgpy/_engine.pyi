@@ -29,7 +29,9 @@ __all__ = [
     "aead_seal",
     "boottime_ns",
     "coalesce",
+    "fragment",
     "internet_checksum",
+    "longest_segment",
     "looped_receiver_index",
     "open_datagrams",
     "segment_count",
@@ -289,6 +291,14 @@ class AllowedIps:
 def segment_count(packet: Buffer, *, vnet_hdr: bool = False) -> int:
     """How many packets a superpacket is split into; 0 for one that contradicts its own header."""
 
+def longest_segment(packet: Buffer, *, vnet_hdr: bool = False) -> int:
+    """Octets of the longest packet that it is split into; 0 for one that contradicts its own header."""
+
+def fragment(packet: Buffer, mtu: int, identification: int, *, vnet_hdr: bool = False) -> list[bytes]:
+    """The packets, those of more than `mtu` octets in fragments where that can be, without virtio_net_hdr; []
+    for one that contradicts its own header. `identification`: 32 random bits, for IPv6.
+    """
+
 def split_superpacket(packet: Buffer) -> list[bytes]:
     """The packets, with complete checksums and without the virtio_net_hdr; [] for one that contradicts its
     own header.
@@ -403,6 +413,7 @@ class Engine:
     def forget_sources_at(self, interface_index: int) -> None: ...
     def set_roaming(self, peer: int, follow: bool) -> None: ...
     def set_paths(self, peer: int, primary: _OriginTuple | None, also: list[_OriginTuple]) -> None: ...
+    def set_path_mtu(self, peer: int, mtu: int) -> None: ...
     def set_relay(self, number: int, remote: _EndpointTuple | None, session: int) -> None: ...
     def reserve_index(self, peer: int) -> int | None:
         """None for a dead id."""

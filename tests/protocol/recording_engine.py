@@ -72,6 +72,9 @@ class RecordingEngine:
     def set_paths(self, peer: PeerId, primary: Origin | None, also: Sequence[Origin] = ()) -> None:
         self.calls.append(("set_paths", peer, primary, also))
 
+    def set_path_mtu(self, peer: PeerId, mtu: int | None) -> None:
+        self.calls.append(("set_path_mtu", peer, mtu))
+
     def set_relay(self, number: int, remote: Endpoint | None, session: int = 0) -> None:
         self.calls.append(("set_relay", number, remote, session))
 

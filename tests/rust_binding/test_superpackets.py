@@ -176,3 +176,20 @@ def test_our_own_transport_data_from_the_tun_is_recognised(version: int) -> None
     assert _engine.looped_receiver_index(bytearray(packet.encode()), 51821) is None
     assert _engine.looped_receiver_index(Packet(message, version=version).encode(), 40000) is None
     assert _engine.looped_receiver_index(b"", 0) is None
+
+
+@given(packet=packets(st.integers(1, 4000)), gso_size=st.integers(1000, 1500))
+def test_segments_that_are_too_long_become_fragments_with_the_checksum_of_the_whole(
+    packet: Packet, gso_size: int
+) -> None:
+    pieces = _engine.fragment(packet.encode_super(gso_size), 1200, 0xFFFFFFFF, vnet_hdr=True)
+    assert all(len(piece) <= 1200 for piece in pieces)
+    header = 20 if packet.version == 4 else 48
+    for part in (each.encode() for each in packet.split(gso_size)):
+        first = pieces.pop(0)
+        if len(part) <= 1200:
+            assert first == part
+            continue
+        last = pieces.pop(0)
+        assert first[header:] + last[header:] == part[20 if packet.version == 4 else 40 :]
+    assert pieces == []

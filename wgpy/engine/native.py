@@ -220,6 +220,9 @@ class NativeDeviceEngine:
             [_from_origin(path) for path in also],
         )
 
+    def set_path_mtu(self, peer: PeerId, mtu: int | None) -> None:
+        self._engine.set_path_mtu(peer, mtu or 0)
+
     def set_relay(self, number: int, remote: Endpoint | None, session: int = 0) -> None:
         self._engine.set_relay(number, None if remote is None else _from_endpoint(remote), session)
 

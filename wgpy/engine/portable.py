@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import ip_address
 from typing import Final
 
 from wgpy import _engine
@@ -21,9 +20,9 @@ from wgpy.engine.ends import Ends, Run, RunEnds
 from wgpy.engine.events import EventQueues
 from wgpy.engine.heard import Heard, Known
 from wgpy.engine.portable_peer import NO_FACTS, PortablePeer
+from wgpy.engine.refusals import Refusals
 from wgpy.engine.relays import Relays, has_relayed_prefix, is_relayed
 from wgpy.engine.staging import Staging
-from wgpy.engine.unreachable import icmp_unreachable
 from wgpy.errors import InvalidMessage
 from wgpy.protocol.actions import (
     Control,
@@ -42,7 +41,6 @@ from wgpy.protocol.crypto import RandomSource
 from wgpy.protocol.indices import IndexTable
 from wgpy.protocol.keypairs import Keypair
 from wgpy.protocol.messages import MessageType, message_type_untrusted, receiver_index_untrusted
-from wgpy.protocol.ratelimiter import RateLimiter
 
 
 class PortableEngine:
@@ -64,6 +62,7 @@ class PortableEngine:
         self.events: Final = EventQueues()
         self.drops: Final[Counter[str]] = Counter()
         """Packets and datagrams dropped, by reason."""
+        self._refusals = Refusals(self.drops, ends.write_tun, rng)
         self.mtu = DEFAULT_MTU
         self.vnet_hdr = False
         """Packets from and to the TUN begin with a virtio_net_hdr."""
@@ -77,7 +76,6 @@ class PortableEngine:
         self._allowed_ips = AllowedIps()
         self._staging = Staging(self._count_drop)
         self._defence: Final = FirstDefence(rng) if defence is None else defence
-        self._icmp_limiter = RateLimiter()
         self._expected = DatagramFilter()
         self._relays = Relays()
         self._seq = 0
@@ -158,6 +156,10 @@ class PortableEngine:
         if (it := self._peers.get(peer)) is not None:
             it.primary = primary
             it.also = tuple(also)
+
+    def set_path_mtu(self, peer: PeerId, mtu: int | None) -> None:
+        if (it := self._peers.get(peer)) is not None:
+            it.path_mtu = mtu
 
     def set_relay(self, number: int, remote: Endpoint | None, session: int = 0) -> None:
         self._relays.set(number, remote, session)
@@ -295,7 +297,7 @@ class PortableEngine:
         for peer_id, group in groups:
             peer = None if peer_id is None else self._peers.get(PeerId(peer_id))
             if peer is None:
-                self._refuse("no peer for the destination", group, now)
+                self._refusals.refuse("no peer for the destination", group, now, vnet_hdr=self.vnet_hdr)
             else:
                 self._send_packets(peer, group, now)
 
@@ -306,18 +308,15 @@ class PortableEngine:
         self.drops["routing loop"] += 1
         return True
 
-    def _refuse(self, reason: str, packets: Sequence[bytes], now: float) -> None:
-        self.drops[reason] += len(packets)
-        for packet in packets:
-            answer = icmp_unreachable(packet[_engine.VIRTIO_NET_HDR_SIZE :] if self.vnet_hdr else packet)
-            if answer is not None and self._icmp_limiter.allow(ip_address(_destination(answer)), now):
-                self._ends.write_tun(bytes(_engine.VIRTIO_NET_HDR_SIZE) + answer if self.vnet_hdr else answer)
-
     def _send_packets(self, peer: PortablePeer, packets: Sequence[bytes], now: float) -> None:
         paths = peer.paths()
         if not paths:
-            self._refuse("peer without endpoint", packets, now)
+            self._refusals.refuse("peer without endpoint", packets, now, vnet_hdr=self.vnet_hdr)
             return
+        if peer.path_mtu is not None:
+            packets = self._refusals.fit(packets, peer.path_mtu, now, vnet_hdr=self.vnet_hdr)
+            if not packets:
+                return
         pair = peer.slots.current
         runs = None
         if pair is not None and pair.may_send(now):
@@ -586,7 +585,3 @@ _DROPS: Final = (
     (_engine.Outcome.MALFORMED, "malformed packet of a peer"),
     (_engine.Outcome.REFUSED, "source not allowed"),
 )
-
-
-def _destination(packet: bytes) -> bytes:
-    return packet[16:20] if packet[0] >> 4 == 4 else packet[24:40]

@@ -33,6 +33,7 @@ class PortablePeer:
         "handshake_indices",
         "handshake_origin",
         "id",
+        "path_mtu",
         "primary",
         "reported",
         "rx_bytes",
@@ -60,6 +61,8 @@ class PortablePeer:
         """What the core knows as the endpoint."""
         self.primary: Origin | None = None
         self.also: Sequence[Origin] = ()
+        self.path_mtu: int | None = None
+        """Octets of the longest packet that the path takes, where that is less than the device's."""
         self.authenticated_seq = 0
         self.handshake_origin: Origin | None = None
         """Of the handshake message accepted last: where a response goes when the endpoint does not follow."""

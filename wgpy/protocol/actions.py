@@ -218,6 +218,12 @@ class Engine(Protocol):
         None: back to the endpoint.
         """
 
+    def set_path_mtu(self, peer: PeerId, mtu: int | None) -> None:
+        """Longer packets from the host do not fit the path. IPv4 ones that must not be fragmented and IPv6
+        ones of more than 1280 octets are answered by ICMP; the others are sent in fragments. None, the
+        default: all fit.
+        """
+
     def set_relay(self, number: int, remote: Endpoint | None, session: int = 0) -> None:
         """Reach peers behind our relay of that number by this session there (docs/relay.md §4); None: no
         longer.

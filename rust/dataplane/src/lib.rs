@@ -3,7 +3,7 @@
 //! No Python, no I/O, no clock. Instants are nanoseconds of the boot-time clock, handed in. Names are the
 //! paper's and the kernel's. Nothing panics on the content of a packet or datagram, whoever sent it.
 //!
-//! Out: [`superpacket`] splits what the TUN gave, [`send`] lays the segments out as transport messages in
+//! Out: [`superpacket`] splits what the TUN gave, [`fragment`] what is too long for its path, [`send`] lays the segments out as transport messages in
 //! runs fit for one send each, [`keypair`] numbers and seals them. In: [`receive`] opens a run, checks where
 //! its packets say they are from ([`allowed_ips`]) and [`coalesce`] joins them for the TUN.
 
@@ -12,6 +12,7 @@ pub mod allowed_ips;
 pub mod checksum;
 pub mod coalesce;
 pub mod engine;
+pub mod fragment;
 #[cfg(target_os = "linux")]
 pub mod host;
 pub mod inner;

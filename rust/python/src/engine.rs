@@ -272,6 +272,10 @@ impl Engine {
         Ok(())
     }
 
+    fn set_path_mtu(&self, py: Python<'_>, peer: PeerId, mtu: u16) {
+        py.detach(|| self.host.engine().set_path_mtu(peer, mtu));
+    }
+
     fn set_relay(
         &self,
         py: Python<'_>,

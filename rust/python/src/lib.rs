@@ -38,7 +38,9 @@ mod _engine {
     #[pymodule_export]
     use crate::engine::Engine;
     #[pymodule_export]
-    use crate::packets::{coalesce, looped_receiver_index, segment_count, split_superpacket};
+    use crate::packets::{
+        coalesce, fragment, longest_segment, looped_receiver_index, segment_count, split_superpacket,
+    };
     #[pymodule_export]
     use crate::received::{Opened, Outcome, open_datagrams};
     #[cfg(target_os = "linux")]

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use wgpy_dataplane::coalesce::Protocols;
+use wgpy_dataplane::fragment::fragment as split;
 use wgpy_dataplane::inner::looped_receiver_index_untrusted;
 use wgpy_dataplane::superpacket::Superpacket;
 use wgpy_dataplane::virtio;
@@ -20,6 +21,30 @@ pub fn segment_count(packet: Octets<'_>, vnet_hdr: bool) -> usize {
         return 1;
     }
     Superpacket::parse(&packet).map_or(0, |superpacket| superpacket.segment_count())
+}
+
+/// Octets of the longest packet that it is split into; 0 for one that contradicts its own header.
+#[pyfunction]
+#[pyo3(signature = (packet, *, vnet_hdr = false))]
+pub fn longest_segment(packet: Octets<'_>, vnet_hdr: bool) -> usize {
+    if !vnet_hdr {
+        return packet.len();
+    }
+    Superpacket::parse(&packet).map_or(0, |superpacket| superpacket.segment_length(0))
+}
+
+#[pyfunction]
+#[pyo3(signature = (packet, mtu, identification, *, vnet_hdr = false))]
+pub fn fragment<'py>(
+    py: Python<'py>,
+    packet: Octets<'py>,
+    mtu: usize,
+    identification: u32,
+    vnet_hdr: bool,
+) -> Vec<Bound<'py, PyBytes>> {
+    let parsed = if vnet_hdr { Superpacket::parse(&packet) } else { Some(Superpacket::whole(&packet)) };
+    let packets = parsed.map(|superpacket| split(&superpacket, mtu, identification)).unwrap_or_default();
+    packets.iter().map(|packet| PyBytes::new(py, packet)).collect()
 }
 
 #[pyfunction]

@@ -19,6 +19,8 @@ reasons! {
     NoPeer = "no peer for the destination",
     /// The peer is nowhere yet.
     NoEndpoint = "peer without endpoint",
+    /// It does not fit the path, and must not be fragmented.
+    TooBig = "too big for the path",
     /// A packet of the host contradicts its virtio header.
     MalformedOut = "malformed packet of the host",
     /// Newer packets took its place.

@@ -262,6 +262,11 @@ impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
         self.change_peer(id, |peer| peer.paths = primary.map(|primary| Box::new(Paths { primary, also })));
     }
 
+    /// Packets of more octets do not fit the path to the peer, and are answered by ICMP; 0: all fit.
+    pub fn set_path_mtu(&self, id: PeerId, mtu: u16) {
+        self.change_peer(id, |peer| peer.path_mtu = mtu);
+    }
+
     // --- handshake ---
 
     /// A random index, unique among handshakes and keypairs of all peers. None for a dead id.

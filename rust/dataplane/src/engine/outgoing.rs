@@ -4,6 +4,7 @@
 //! laid out in runs, one after the other in the same buffer: headers fixed, checksums made, padded, sealed,
 //! sent by one call.
 
+use std::borrow::Cow;
 use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -11,10 +12,12 @@ use std::sync::atomic::Ordering;
 use super::ends::{Clock, Origin, Tun, Udp};
 use super::peer::Peer;
 use super::session::Session;
+use super::system_random::random_u32;
 use super::tables::Tables;
-use super::unreachable::icmp_unreachable;
+use super::unreachable::{Trouble, icmp_answer, too_big};
 use super::{Drop, Engine, lock, work};
 use crate::allowed_ips::PeerId;
+use crate::fragment::fragment;
 use crate::inner::{destination_untrusted, looped_receiver_index_untrusted};
 use crate::send::Plan;
 use crate::superpacket::Superpacket;
@@ -78,7 +81,7 @@ impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
             }
             match destination_untrusted(inner).and_then(|to| tables.allowed_ips.lookup(to)) {
                 Some(peer) => order.push((peer, number)),
-                None => self.refuse(tables, Drop::NoPeer, inner, now),
+                None => self.refuse(tables, Drop::NoPeer, Trouble::Unreachable, inner, now),
             }
         }
         // By peer, and in order within each: the numbers make all entries differ.
@@ -91,9 +94,9 @@ impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
         }
     }
 
-    fn refuse(&self, tables: &Tables<U, T>, reason: Drop, packet: &[u8], now: u64) {
+    fn refuse(&self, tables: &Tables<U, T>, reason: Drop, trouble: Trouble, packet: &[u8], now: u64) {
         self.drops.add(reason, 1);
-        let Some(answer) = icmp_unreachable(packet) else { return };
+        let Some(answer) = icmp_answer(packet, trouble) else { return };
         let Some(to) = destination_untrusted(&answer) else { return };
         if lock(&self.icmp_limiter).allow(to, now) {
             let parts = [IoSlice::new(&PLAIN), IoSlice::new(&answer)];
@@ -115,10 +118,61 @@ impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
         if peer.way().is_none() {
             for packet in packets {
                 let packet = if vnet_hdr { &packet[virtio::HEADER_SIZE..] } else { packet };
-                self.refuse(tables, Drop::NoEndpoint, packet, now);
+                self.refuse(tables, Drop::NoEndpoint, Trouble::Unreachable, packet, now);
             }
             return;
         }
+        if peer.path_mtu == 0 {
+            self.send_fitting(tables, id, peer, packets, run, now);
+            return;
+        }
+        let fitting = self.fit(tables, packets, peer.path_mtu, now);
+        if !fitting.is_empty() {
+            self.send_fitting(tables, id, peer, fitting.iter().map(|packet| &**packet), run, now);
+        }
+    }
+
+    /// Packets that fit a path of that MTU: longer ones in fragments, or answered where they must not be. This
+    /// copies, unlike the way of all that fits.
+    fn fit<'a>(
+        &self,
+        tables: &Tables<U, T>,
+        packets: impl Iterator<Item = &'a [u8]>,
+        path_mtu: u16,
+        now: u64,
+    ) -> Vec<Cow<'a, [u8]>> {
+        let vnet_hdr = tables.vnet_hdr;
+        let mut fitting = Vec::new();
+        for packet in packets {
+            let parsed = if vnet_hdr { Superpacket::parse(packet) } else { Some(Superpacket::whole(packet)) };
+            let long = parsed.filter(|superpacket| superpacket.segment_length(0) > usize::from(path_mtu));
+            let Some(superpacket) = long else {
+                fitting.push(Cow::Borrowed(packet));
+                continue;
+            };
+            let inner = superpacket.packet();
+            if let Some(trouble) = too_big(inner, superpacket.segment_length(0), path_mtu) {
+                self.refuse(tables, Drop::TooBig, trouble, inner, now);
+                continue;
+            }
+            for fragment in fragment(&superpacket, path_mtu.into(), random_u32()) {
+                let header = &PLAIN[..if vnet_hdr { PLAIN.len() } else { 0 }];
+                fitting.push(Cow::Owned([header, &fragment].concat()));
+            }
+        }
+        fitting
+    }
+
+    fn send_fitting<'a>(
+        &self,
+        tables: &Tables<U, T>,
+        id: PeerId,
+        peer: &Peer,
+        packets: impl Iterator<Item = &'a [u8]> + Clone,
+        run: &mut [u8],
+        now: u64,
+    ) {
+        let vnet_hdr = tables.vnet_hdr;
         if let Some(session) = peer.slots.current.as_ref().filter(|session| session.may_send(now)) {
             let mut malformed = 0;
             let superpackets = packets.clone().filter_map(|packet| {

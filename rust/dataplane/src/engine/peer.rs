@@ -88,6 +88,8 @@ pub struct Peer {
     pub stays: bool,
     /// Chosen by the mesh.
     pub paths: Option<Box<Paths>>,
+    /// Octets of the longest packet that the path takes; 0: nobody found it to be less than the device's.
+    pub path_mtu: u16,
     /// Of the handshake message accepted last: where a response goes when the endpoint does not follow.
     pub handshake_origin: Option<Origin>,
 
