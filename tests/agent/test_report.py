@@ -18,10 +18,12 @@ WHERE = Endpoint.parse("192.0.2.7:51820")
 ONLINE, OFFLINE = Presence((WHERE,), True), Presence((WHERE,), False)
 
 
-def tried(*endpoints: Endpoint, attempts: int = 3, answers: bool = False) -> PathReport:
+def tried(
+    *endpoints: Endpoint, attempts: int = 3, answers: bool = False, mtu: int | None = None
+) -> PathReport:
     """The first of them is in use."""
     candidates = tuple(
-        CandidateReport(endpoint, kind_of(endpoint), endpoint == endpoints[0], "not tried yet", None)
+        CandidateReport(endpoint, kind_of(endpoint), endpoint == endpoints[0], "not tried yet", None, mtu)
         for endpoint in endpoints
     )
     reason = "lan: it answers there in 0.4 ms"
@@ -34,6 +36,7 @@ def tried(*endpoints: Endpoint, attempts: int = 3, answers: bool = False) -> Pat
         attempts,
         None,
         candidates,
+        mtu,
     )
 
 
@@ -75,6 +78,14 @@ def test_a_proven_path_tells_its_kind_its_round_trip_and_why_it_is_used() -> Non
     report = describe(is_alive=True, age=12.0, endpoint=where, paths=tried(where, WHERE, answers=True))
     assert (report.path, report.rtt_ms, report.reason) == ("lan", 0.4, "lan: it answers there in 0.4 ms")
     assert [each.endpoint for each in report.tried] == [str(where), str(WHERE)]
+
+
+def test_a_path_with_less_room_than_the_interface_says_how_much_and_why() -> None:
+    where = Endpoint.parse("192.168.7.2:51820")
+    report = describe(is_alive=True, age=12.0, endpoint=where, paths=tried(where, answers=True, mtu=1200))
+    assert report.mtu == report.tried[0].mtu == 1200
+    assert report.reason == "lan: it answers there in 0.4 ms; MTU 1200, for longer packets are lost there"
+    assert describe(endpoint=where, paths=tried(where, mtu=1200)).mtu is None, "there is no path at all"
 
 
 @pytest.mark.parametrize(

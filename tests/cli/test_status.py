@@ -40,6 +40,26 @@ def test_a_row_has_path_round_trip_handshake_and_transfer_under_their_headings()
     assert carol.endswith("  offline")
 
 
+def test_a_path_that_takes_less_than_the_interface_is_said() -> None:
+    tried = [
+        {
+            "path": "direct",
+            "endpoint": "192.0.2.7:1",
+            "state": "answered 1 s ago",
+            "rtt_ms": 4.0,
+            "mtu": 1200,
+        },
+        {"path": "relayed", "endpoint": "relay", "state": "answered 1 s ago", "rtt_ms": 9.0, "mtu": None},
+    ]
+    reason = "direct: it answers there in 4 ms; MTU 1200, for longer packets are lost there"
+    narrow = peer("bob", reason=reason, mtu=1200, tried=tried, next_try=None)
+    row, why, direct, relayed = render(report(narrow), with_paths=True).splitlines()[-4:]
+    assert row.endswith(reason)
+    assert why.strip() == reason
+    assert direct.endswith("answered 1 s ago, MTU 1200")
+    assert relayed.endswith("answered 1 s ago")
+
+
 @pytest.mark.parametrize(
     ("milliseconds", "text"), [(None, "-"), (0.341, "0.34 ms"), (4.56, "4.6 ms"), (141.7, "142 ms")]
 )

@@ -39,6 +39,7 @@ class Crowd:
         self.sent_to_victim = 0
         self.sent_by_member = 0
         for machine in self.machines:
+            machine.set_mtu(1380, self.now)
             machine.set_candidates(MEMBER, [(OWN, PathKind.DIRECT)], self.now)
             machine.session_begun(MEMBER, self.now)
         self._take()

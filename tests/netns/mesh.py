@@ -13,6 +13,7 @@ import ipaddress
 import json
 import re
 import socket
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from tests.netns.hosts import Host, Internet
@@ -108,9 +109,9 @@ class Node:
         self.interface = f"wg-{network}"[:15]
         self.agent: Process | None = None
 
-    def up(self, what: str | None = None) -> Process:
+    def up(self, what: str | None = None, *, env: Mapping[str, str] | None = None) -> Process:
         """`wgpy up WHAT`, a token or (None) the network joined before, in the background."""
-        self.agent = self.host.start("wgpy", "up", what or self.network, log="agent")
+        self.agent = self.host.start("wgpy", "up", what or self.network, log="agent", env=env)
         return self.agent
 
     def wait_up(self, timeout: float = 30.0) -> None:

@@ -82,6 +82,7 @@ class PathWeather:
 
     def _end(self, name: int) -> End:
         machine = PathMachine(lambda: next(self._count).to_bytes(8, "big"))
+        machine.set_mtu(1380, self.now)
         lan = Endpoint.parse(f"192.168.1.{11 + name}:4000")
         return End(name, machine, lan, Endpoint.parse(f"203.0.113.{name + 1}:4000"), self.same_lan)
 

@@ -25,6 +25,7 @@ from wgpy.mesh.paths import (
     Rediscover,
     SendControl,
     SendCopy,
+    SetPathMtu,
     UsePath,
     kind_of,
 )
@@ -202,6 +203,7 @@ class Paths:
     def _look(self) -> None:
         """Only peers with data under way are asked of the engine: a look at the others costs nothing."""
         now, interface, engine = boottime(), self._device.interface, self._device.engine
+        self._machine.set_mtu(self._device.mtu, now)
         for node_id, key in self._keys.items():
             peer = interface.peers.get(key)
             if peer is None:
@@ -257,5 +259,8 @@ class Paths:
                     "" if report is None else report.reason,
                 )
                 self._link.use_path(key, endpoint, also)
+            case SetPathMtu(node_id, mtu):
+                logger.info("%s: path MTU %s", node_id[:8], self._device.mtu if mtu is None else mtu)
+                engine.set_path_mtu(peer.id, mtu)
             case Initiate():
                 self._link.initiate(key)

@@ -36,17 +36,20 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class TriedEndpoint:
-    """A candidate of a peer: its kind of path, what became of it in words, and its round trip."""
+    """A candidate of a peer: its kind of path, what became of it in words, its round trip, and its MTU where
+    that was found to be less than the interface's.
+    """
 
     endpoint: str
     path: str
     state: str
     rtt_ms: float | None
+    mtu: int | None = None
 
     @classmethod
     def of(cls, candidate: CandidateReport) -> Self:
         rtt = None if candidate.rtt is None else round(candidate.rtt * 1000, 2)
-        return cls(str(candidate.endpoint), candidate.kind.word, candidate.state, rtt)
+        return cls(str(candidate.endpoint), candidate.kind.word, candidate.state, rtt, candidate.mtu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class PeerReport:
     """Seconds until they are tried again; None: when something changes."""
     ranges: tuple[str, ...] = ()
     """What is routed to it beside its own addresses."""
+    mtu: int | None = None
+    """Octets of the longest packet that the path takes, where that is less than the interface's."""
 
     @property
     def is_reachable(self) -> bool:
@@ -171,13 +176,16 @@ def describe_peer(facts: PeerFacts, coordinator_is_up: bool, wall_clock: float) 
     age = None if shaken_at is None else max(0, int(wall_clock) - shaken_at)
     endpoint = None if status is None or status.endpoint is None else str(status.endpoint)
     works, paths = facts.is_alive, facts.paths
-    path, reason = "none", ""
+    path, reason, mtu = "none", "", None
     if not works:
         reason = _why_not(facts, endpoint, age, coordinator_is_up)
     elif paths is not None and str(paths.endpoint) == endpoint:
         path, reason = paths.kind.word, paths.reason
         if paths.kind is PathKind.RELAYED:
             reason += _why_not_direct(paths)
+        mtu = paths.mtu
+        if mtu is not None:
+            reason += f"; MTU {mtu}, for longer packets are lost there"
     else:
         path, reason = "direct", f"last handshake {describe_age(age)} ago"
     rtt = None if status is None else status.rtt
@@ -200,6 +208,7 @@ def describe_peer(facts: PeerFacts, coordinator_is_up: bool, wall_clock: float) 
         rtt_ms=None if rtt is None else round(rtt * 1000, 2),
         tried=() if paths is None else tuple(map(TriedEndpoint.of, paths.candidates)),
         next_try=None if paths is None or paths.next_try is None else round(paths.next_try),
+        mtu=mtu,
     )
 
 

@@ -140,7 +140,8 @@ def _relay(relay: dict[str, Any]) -> str:
 def _row(peer: dict[str, Any], now: float) -> tuple[str, ...]:
     shaken_at = peer["latest_handshake"]
     age = "never" if shaken_at is None else f"{describe_age(max(0, int(now) - shaken_at))} ago"
-    notes = [peer["reason"]] if peer["path"] in ("none", "relayed") else []
+    is_noteworthy = peer["path"] in ("none", "relayed") or peer.get("mtu") is not None
+    notes = [peer["reason"]] if is_noteworthy else []
     notes += [f"left out: {refused}" for refused in peer["refused"]]
     return (
         peer["name"],
@@ -159,7 +160,8 @@ def _paths(peer: dict[str, Any]) -> list[str]:
     lines = [] if peer["path"] == "none" else [f"      {peer['reason']}"]
     for tried in peer["tried"]:
         rtt = describe_rtt(tried["rtt_ms"])
-        lines.append(f"      {tried['path']:<8}{tried['endpoint']:<30}{rtt:>8}  {tried['state']}")
+        size = f", MTU {tried['mtu']}" if tried.get("mtu") is not None else ""
+        lines.append(f"      {tried['path']:<8}{tried['endpoint']:<30}{rtt:>8}  {tried['state']}{size}")
     if peer["next_try"] is not None:
         lines.append(f"      next look in {peer['next_try']} s")
     return lines

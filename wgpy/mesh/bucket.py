@@ -12,11 +12,11 @@ class Bucket:
         self.level = burst
         self.at = now
 
-    def take(self, rate: float, burst: float, now: float) -> float:
-        """0 when there was one to take, else the seconds until there will be."""
+    def take(self, rate: float, burst: float, now: float, count: int = 1, leave: int = 0) -> float:
+        """0 when there were `count` to take and `leave` more for others, else the seconds until there are."""
         self.level = min(burst, self.level + max(0.0, now - self.at) * rate)
         self.at = now
-        if self.level >= 1:
-            self.level -= 1
+        if self.level >= count + leave:
+            self.level -= count
             return 0.0
-        return (1 - self.level) / rate
+        return (count + leave - self.level) / rate

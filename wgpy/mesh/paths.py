@@ -29,6 +29,7 @@ from typing import Final
 
 from wgpy.addresses import Endpoint
 from wgpy.mesh.bucket import Bucket
+from wgpy.mesh.path_mtu import PathSize
 from wgpy.mesh.probe import Probe, encode_ping, encode_pong, parse_probe_untrusted
 from wgpy.mesh.relay import relay_number
 from wgpy.mesh.whereabouts import MAX_WHERE, encode_where, parse_where_untrusted
@@ -65,6 +66,8 @@ RECENT: Final = 600.0
 PACKETS_A_SECOND: Final = 20.0
 """Unasked-for packets to all peers together, on average; up to `PACKETS_AT_ONCE` together."""
 PACKETS_AT_ONCE: Final = 256
+RESERVED: Final = 64
+"""Of these, what the search for sizes leaves to all else."""
 ANSWERS_A_SECOND: Final = 200.0
 """PONGs to all peers together."""
 
@@ -128,6 +131,16 @@ class UsePath:
 
 
 @dataclass(frozen=True, slots=True)
+class SetPathMtu:
+    """Packets of more octets do not come through by the path in use. None: all do that the device lets
+    pass.
+    """
+
+    peer: str
+    mtu: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Initiate:
     """Shake hands with the peer, if that may be done now."""
 
@@ -139,7 +152,7 @@ class Rediscover:
     """Find out anew where we are seen from outside, and tell the coordinator if that changed."""
 
 
-Action = SendControl | SendCopy | UsePath | Initiate | Rediscover
+Action = SendControl | SendCopy | UsePath | SetPathMtu | Initiate | Rediscover
 
 
 # --- what it looks like -----------------------------------------------------------------------------------
@@ -147,19 +160,23 @@ Action = SendControl | SendCopy | UsePath | Initiate | Rediscover
 
 @dataclass(frozen=True, slots=True)
 class CandidateReport:
-    """One candidate of a peer. `state` in words, `rtt` in seconds, None: it never answered."""
+    """One candidate of a peer. `state` in words, `rtt` in seconds, None: it never answered. `mtu`: octets of
+    the longest packet that came through when it was used, None: nothing was too long.
+    """
 
     endpoint: Endpoint
     kind: PathKind
     is_used: bool
     state: str
     rtt: float | None
+    mtu: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PathReport:
     """The path in use; `is_proven`: it answers. `reason` says why this one, `next_try` in how many seconds
-    others are looked at again (None: when something changes).
+    others are looked at again (None: when something changes). `mtu`: octets of the longest packet that comes
+    through, None: nothing is too long.
     """
 
     kind: PathKind
@@ -171,6 +188,7 @@ class PathReport:
     """Handshakes begun since one was completed."""
     next_try: float | None
     candidates: tuple[CandidateReport, ...]
+    mtu: int | None = None
 
 
 # --- state ------------------------------------------------------------------------------------------------
@@ -190,6 +208,7 @@ class _Candidate:
     tried_at: float | None = None
     is_leaving: bool = False
     """It will not be there much longer."""
+    size: PathSize = field(default_factory=PathSize)
 
     def is_fresh(self, now: float) -> bool:
         """It answered a moment ago."""
@@ -215,6 +234,8 @@ class _Peer:
     current: Endpoint | None = None
     reason: str = ""
     also: tuple[Endpoint, ...] = ()
+    mtu: int | None = None
+    """As it was set last."""
     has_session: bool = False
     is_offline: bool = False
     is_quiet: bool = False
@@ -272,8 +293,10 @@ class PathMachine:
         self._random_id = random_id
         self._may_try = may_try
         self._own: tuple[Endpoint, ...] = ()
+        self._mtu: int | None = None
         self._peers: dict[str, _Peer] = {}
         self._waiting: dict[bytes, tuple[str, Endpoint, float]] = {}
+        self._waiting_sizes: dict[bytes, tuple[str, Endpoint, float, int]] = {}
         self._asked = Bucket(PACKETS_AT_ONCE, 0.0)
         self._answers = Bucket(ANSWERS_A_SECOND, 0.0)
 
@@ -376,6 +399,19 @@ class PathMachine:
                 if not peer.is_quiet and peer.used is not None and peer.used.kind is PathKind.RELAYED:
                     self._tell(peer, peer.used.endpoint, now)
 
+    def set_mtu(self, mtu: int, now: float) -> None:
+        """The device's MTU. From now on the path in use of each peer is searched for what it carries of
+        it.
+        """
+        if mtu == self._mtu:
+            return
+        self._mtu = mtu
+        for peer in self._peers.values():
+            for candidate in peer.candidates.values():
+                candidate.size = PathSize()
+            self._set_path_mtu(peer)
+            self._search_size(peer, now)
+
     def _tell(self, peer: _Peer, by: Endpoint, now: float) -> None:
         """Where we are, by this relay."""
         if peer.has_session and self._own and self._may_ask(now):
@@ -468,6 +504,9 @@ class PathMachine:
             if probe.is_urgent:
                 self._doubt(peer, now)
             return
+        if probe.id in self._waiting_sizes:
+            self._size_answered(peer, origin, probe.id, now)
+            return
         asked_peer, endpoint, sent_at = self._waiting.get(probe.id, ("", origin, 0.0))
         candidate = peer.candidates.get(origin)
         if asked_peer != peer_id or endpoint != origin or candidate is None:
@@ -477,6 +516,7 @@ class PathMachine:
         candidate.rtt = rtt if candidate.rtt is None else min(rtt, candidate.rtt * 0.75 + rtt * 0.25)
         candidate.answered_at, candidate.tries, candidate.next_at = now, 0, None
         self._choose(peer, now)
+        self._search_size(peer, now)
 
     def _try(self, peer: _Peer, where: Iterable[Endpoint], origin: Endpoint, now: float) -> None:
         """It says that it is there: one PING to each, and the same of us in return, for both ends' NATs must
@@ -557,6 +597,8 @@ class PathMachine:
     def network_changed(self, now: float) -> None:
         """Our own addresses are others: nothing that was proven before counts."""
         for peer in self._peers.values():
+            for candidate in peer.candidates.values():
+                candidate.size.forget()
             if peer.is_quiet:
                 continue
             if peer.has_session:
@@ -589,10 +631,13 @@ class PathMachine:
                     self._begin_round(peer, now, self._worth_a_look(peer))
             self._ping_due(peer, now)
             self._choose(peer, now)
-        if len(self._waiting) > 4096 or (
-            self._waiting and not any(p.has_session for p in self._peers.values())
-        ):
+            self._try_sizes(peer, now)
+        has_session = any(peer.has_session for peer in self._peers.values())
+        if len(self._waiting) > 4096 or (self._waiting and not has_session):
             self._waiting = {id_: asked for id_, asked in self._waiting.items() if now - asked[2] < 10.0}
+        if len(self._waiting_sizes) > 4096 or (self._waiting_sizes and not has_session):
+            sizes = self._waiting_sizes.items()
+            self._waiting_sizes = {id_: asked for id_, asked in sizes if now - asked[2] < 10.0}
 
     def _worth_a_look(self, peer: _Peer) -> list[_Candidate]:
         """The path in use, and what may be better; all of them where that does not work."""
@@ -635,6 +680,47 @@ class PathMachine:
         ping = encode_ping(ping_id, is_urgent=peer.suspect_at is not None)
         self.actions.append(SendControl(peer.id, candidate.endpoint, ping))
         candidate.tried_at = now
+
+    # --- sizes --------------------------------------------------------------------------------------------
+
+    def _search_size(self, peer: _Peer, now: float) -> None:
+        """Of the path in use, once it has proved itself."""
+        used = peer.used
+        if self._mtu is None or used is None or not peer.has_session or peer.is_quiet:
+            return
+        if used.is_fresh(now) and used.size.is_due(now):
+            used.size.begin(self._mtu, now)
+            self._try_sizes(peer, now)
+
+    def _try_sizes(self, peer: _Peer, now: float) -> None:
+        used = peer.used
+        if used is None or used.size.next_at is None or used.size.next_at > now:
+            return
+        sizes = used.size.sizes
+        if sizes and self._asked.take(PACKETS_A_SECOND, PACKETS_AT_ONCE, now, len(sizes), RESERVED):
+            used.size.next_at = now + 1.0
+            return
+        for size in sizes:
+            ping_id = self._random_id()
+            self._waiting_sizes[ping_id] = (peer.id, used.endpoint, now, size)
+            self.actions.append(SendControl(peer.id, used.endpoint, encode_ping(ping_id, size=size)))
+        used.size.sent(now)
+        self._set_path_mtu(peer)
+
+    def _size_answered(self, peer: _Peer, origin: Endpoint, ping_id: bytes, now: float) -> None:
+        asked_peer, endpoint, _, size = self._waiting_sizes[ping_id]
+        candidate = peer.candidates.get(origin)
+        if asked_peer == peer.id and endpoint == origin and candidate is not None:
+            del self._waiting_sizes[ping_id]
+            candidate.size.answered(size, now)
+            self._set_path_mtu(peer)
+
+    def _set_path_mtu(self, peer: _Peer) -> None:
+        used = peer.used
+        mtu = None if used is None else used.size.mtu
+        if mtu != peer.mtu:
+            peer.mtu = mtu
+            self.actions.append(SetPathMtu(peer.id, mtu))
 
     # --- choice -------------------------------------------------------------------------------------------
 
@@ -680,9 +766,12 @@ class PathMachine:
 
     def _use(self, peer: _Peer, candidate: _Candidate, reason: str) -> None:
         is_same = peer.current == candidate.endpoint and not peer.also
+        if peer.used is not None and peer.used is not candidate:
+            peer.used.size.forget()
         peer.current, peer.also, peer.reason = candidate.endpoint, (), reason
         if not is_same:
             self.actions.append(UsePath(peer.id, candidate.endpoint))
+        self._set_path_mtu(peer)
 
     def _send_also(self, peer: _Peer, also: tuple[Endpoint, ...]) -> None:
         if peer.current is not None and also != peer.also:
@@ -719,9 +808,12 @@ class PathMachine:
             attempts=peer.initiations,
             next_try=None if next_round is None else max(0.0, next_round - now),
             candidates=tuple(
-                CandidateReport(c.endpoint, c.kind, c is used, c.describe(now, peer.has_session), c.rtt)
+                CandidateReport(
+                    c.endpoint, c.kind, c is used, c.describe(now, peer.has_session), c.rtt, c.size.mtu
+                )
                 for c in ranked
             ),
+            mtu=used.size.mtu,
         )
 
 
@@ -729,6 +821,8 @@ def _due_at(peer: _Peer) -> float | None:
     instants = [peer.copy_at] if peer.copy_at is not None else []
     if peer.has_session:
         instants += [c.next_at for c in peer.candidates.values() if c.next_at is not None]
+        if (used := peer.used) is not None and used.size.next_at is not None:
+            instants.append(used.size.next_at)
         if peer.next_round is not None:
             instants.append(peer.next_round)
     return min(instants, default=None)

@@ -9,7 +9,7 @@ dropped by a WireGuard that knows nothing of them.
     octet 3      zero
     octets 4-11  the id: random, of the sender of the PING
     octets 12-19 of a PONG: the id of a PING in return, zeros for none
-    then         of a PING zeros, to 44 octets at least
+    then         of a PING zeros, to 44 octets at least, more to find out how long a packet may be
 
 A PONG is smaller than the PING that it answers, with a PING in return or without: whoever sends PINGs in
 another's name makes less come to him than he sends himself.
@@ -44,8 +44,9 @@ class Probe:
     return_id: bytes | None = None
 
 
-def encode_ping(ping_id: bytes, *, is_urgent: bool = False) -> bytes:
-    return _LAYOUT.pack(_MARK, _PING, is_urgent, ping_id, _NO_ID).ljust(PING_SIZE, b"\0")
+def encode_ping(ping_id: bytes, *, is_urgent: bool = False, size: int = PING_SIZE) -> bytes:
+    """`size` in octets, `PING_SIZE` at least."""
+    return _LAYOUT.pack(_MARK, _PING, is_urgent, ping_id, _NO_ID).ljust(size, b"\0")
 
 
 def encode_pong(ping_id: bytes, return_id: bytes | None = None) -> bytes:
