@@ -13,6 +13,7 @@ from wgpy.agent.choices import LocalChoices
 from wgpy.agent.plan import PeerSetting, Setting, make_plan, rotated_keys, wanted_setting
 from wgpy.keys import PublicKey
 from wgpy.mesh.consent import Choices, Surroundings, clip
+from wgpy.mesh.forward import Forward
 from wgpy.mesh.record import sign_record
 
 KEYS = [wireguard_key(number).public_key() for number in range(5)]
@@ -178,3 +179,35 @@ def test_a_clipped_map_becomes_peers_routes_and_our_addresses() -> None:
             frozenset({ipaddress.ip_network("10.1.0.2/32"), ipaddress.ip_network("203.0.113.9/32")}), 20
         )
     }
+
+
+def test_with_five_hundred_ranges_and_two_hundred_names_a_change_of_one_touches_one() -> None:
+    """On the link of a node that follows them: what is the host's own is counted in tests/host."""
+    own = (ipaddress.ip_network("10.1.0.1/32"),)
+    many = [ipaddress.ip_network(f"10.{100 + i // 128}.{i % 128 * 2}.0/24") for i in range(500)]
+    key = make_node(2).record.wireguard_key
+
+    def setting(ranges: list[Prefix], last: int) -> Setting:
+        """With these ranges behind node 2, and 200 records, the last of which leads to 10.1.7.`last`."""
+        records = [{"name": f"n{i}", "value": "10.1.7.7"} for i in range(199)]
+        names = {"records": [*records, {"name": "last", "value": f"10.1.7.{last}"}], "domains": []}
+        network = dataclasses.replace(make_network(), extra={"names": names})
+        assert len(network.names.records) == 200
+        node = make_node(2)
+        record = sign_record(
+            machine_key(2), key, network=node.record.network, node=node.id, addresses=node.record.addresses,
+            ranges=tuple(ranges), seq=2,
+        )  # fmt: skip
+        given = tuple(Forward(range_, range_) for range_ in ranges)
+        netmap = make_map([dataclasses.replace(node, record=record, forwards=given)], network=network)
+        gateways = dict.fromkeys(ranges, node.id)
+        clipped = clip(netmap, Choices(), Surroundings(), own, {}, gateways)
+        return wanted_setting(network, clipped, own, LocalChoices())
+
+    before = setting(many[:-1], 8)
+    assert len(before.routes) == 499 + 2
+    after = setting(many, 8)
+    added = many[-1:]
+    assert make_plan(before, after) == [plan.AddAllowedIps(key, tuple(added)), plan.AddRoute(*added)]
+    assert make_plan(after, before) == [plan.RemoveRoute(*added), plan.RemoveAllowedIps(key, tuple(added))]
+    assert make_plan(before, setting(many[:-1], 9)) == [], "a name is no matter of the link"

@@ -240,12 +240,46 @@ def _seconds(do: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+MANY = tuple(f"10.{i // 128}.{i % 128 * 2}.0/24" for i in range(500))
+
+
 @pytest.mark.alone
 def test_five_hundred_ranges_are_applied_in_under_a_second() -> None:
     footprint = Footprint("home")
-    many = [f"10.{i // 128}.{i % 128 * 2}.0/24" for i in range(500)]
-    assert _seconds(lambda: footprint.apply(wanted(*many))) < 1
+    assert _seconds(lambda: footprint.apply(wanted(*MANY))) < 1
+    footprint.roll_back()
+
+
+def transactions(do: Callable[[], object], path: Path) -> list[list[str]]:
+    """What the kernel was told of our tables, as `nft monitor` hears it: a list of lines each transaction."""
+    with path.open("w") as file, subprocess.Popen(["nft", "monitor"], stdout=file) as monitor:
+        try:
+            _wait_heard(path, "begin")
+            do()
+            _wait_heard(path, "end")
+        finally:
+            monitor.kill()
+    told = path.read_text().split("# new generation")
+    ours = ([line.strip() for line in each.splitlines() if "wgpy-" in line] for each in told)
+    return [lines for lines in ours if lines]
+
+
+def _wait_heard(path: Path, mark: str) -> None:
+    """Until the monitor has heard of a table of this name, and so of all before it."""
+    deadline = time.monotonic() + 20
+    while f"table inet {mark}" not in path.read_text():
+        assert time.monotonic() < deadline, "nft monitor hears nothing"
+        shell(f"nft add table inet {mark}; nft delete table inet {mark}")
+
+
+def test_five_hundred_ranges_are_one_transaction_and_a_change_of_one_touches_one(tmp_path: Path) -> None:
+    footprint, path, one = Footprint("home"), tmp_path / "monitor", "172.16.0.0/24"
+    [told] = transactions(lambda: footprint.apply(wanted(*MANY)), path)
+    assert {line.split()[-2] for line in told if line.startswith("add element")} == set(MANY)
+    for many, verb in (((*MANY, one), "add"), (MANY, "delete")):
+        told = transactions(lambda many=many: footprint.apply(wanted(*many)), path)  # type: ignore[misc]
+        assert told == [[f"{verb} element inet wgpy-veth0 ranges4 {{ {one} }}"]]
+    # That holds for one that was looked at, too, and when nothing changes nothing is told.
     footprint.suspect()
-    [step] = footprint.apply(wanted(*many, "172.16.0.0/24"))
-    assert str(step) == "change elements of the nftables table inet wgpy-veth0"
+    assert transactions(lambda: footprint.apply(wanted(*MANY)), path) == []
     footprint.roll_back()

@@ -180,6 +180,7 @@ class Names:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(responder.run)
+                self._changed = trio.Event()  # all so far is in what is told now
                 if resolver is not None:
                     await self._announce(resolver, responder, port)
                     nursery.start_soon(self._watch, resolver)
