@@ -59,7 +59,9 @@ SANITIZED = CARGO_PROFILE_TEST_OPT_LEVEL=1 nice cargo +nightly test --quiet -Zbu
 sanitize:         ## the data plane's and the cipher's tests under Address- and ThreadSanitizer and Miri: nightly Rust
 	rustup component add --toolchain nightly rust-src miri
 	RUSTFLAGS=-Zsanitizer=address $(SANITIZED) --target-dir target/asan -p wgpy-dataplane --lib
-	AEAD_ROUNDS=100 RUSTFLAGS=-Zsanitizer=address $(SANITIZED) --target-dir target/asan -p wgpy-aead
+	# residue.rs reads the stack of functions that have returned, which is what the sanitizer forbids.
+	AEAD_ROUNDS=100 RUSTFLAGS=-Zsanitizer=address $(SANITIZED) --target-dir target/asan -p wgpy-aead --lib --tests -- \
+		--skip the_stack --skip no_word_of_the_key
 	RUSTFLAGS=-Zsanitizer=thread $(SANITIZED) --target-dir target/tsan -p wgpy-dataplane --lib -- --skip no_burden
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --quiet -p wgpy-dataplane --lib \
 		--target-dir target/miri -- superpacket:: engine::staging:: --skip random
