@@ -58,7 +58,8 @@ _OPTIONS: Final = (
     click.option(
         "--dns",
         type=_ON_OFF,
-        help="Answer the network's names on this host (NODE.NETWORK.internal), or leave its DNS alone. "
+        help="Answer the network's names on this host (NODE.NETWORK.internal), and have an exit node answer "
+        "all others; or leave this host's DNS alone. "
         "Default: off.",
     ),
     click.option(
