@@ -122,6 +122,7 @@ class Agent:
         self._names_problem = ""
         self._local_endpoints: tuple[Endpoint, ...] = ()
         self._unproven: tuple[str, ...] = ()
+        self._proven: frozenset[Endpoint] = frozenset()
         self._verified: dict[str, Record] = {}
         self._clipped: ClippedMap | None = None
         self._around = Surroundings()
@@ -417,13 +418,14 @@ class Agent:
     def make_checkin(self, *, brief: bool) -> CheckinRequest:
         self._sequence += 1
         held = self.state.held
-        static = (Endpoint.parse(text) for text in self.state.endpoints)
+        static = [Endpoint.parse(text) for text in self.state.endpoints]
         mapping = self.router_port.mapping
         mapped = () if mapping is None else (mapping.external,)
         seen = (*self.outside.endpoints(), *self._relays.observed())
         found = (*static, *mapped, *seen, *self._local_endpoints)
         endpoints = tuple(dict.fromkeys(found))[:MAX_ENDPOINTS]
-        self._paths.set_own(endpoints)
+        # What the coordinator tells nobody, we tell nobody either.
+        self._paths.set_own([one for one in endpoints if one not in static or one in self._proven])
         since, port = None if held is None else held.since, self._device.listen_port
         tunnels = None
         if self._reporter.wait(boottime()) <= 0:
@@ -435,6 +437,7 @@ class Agent:
 
     def handle_unproven(self, endpoints: tuple[Endpoint, ...]) -> None:
         self._unproven = describe_unproven(self.state.endpoints, endpoints)
+        self._proven = frozenset(map(Endpoint.parse, self.state.endpoints)).difference(endpoints)
 
     def report_wait(self) -> float:
         return min(self._reporter.wait(boottime()), self._ingress.report_wait())
