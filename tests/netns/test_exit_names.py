@@ -17,7 +17,7 @@ from tests.netns.mesh import Mesh, Node
 from tests.netns.processes import wait_until
 from tests.netns.test_gateways import Outer, use_router, wait_active, world
 from tests.netns.test_names import World, leads_to_us, look_up, resolv_conf
-from tests.netns.test_resolvers import run_dnsmasq, run_resolved
+from tests.netns.test_resolvers import lay_over, own_etc, run_dnsmasq, run_resolved
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 COORDINATOR = "coordinator.example"
@@ -281,3 +281,24 @@ def test_dnsmasq_of_a_router_asks_the_exit_node_for_all_names(place: Place) -> N
     host.run("wgpy", "down")
     wait_until(lambda: look_up(host, "www.example") == ["192.0.2.1"], "the LAN's answers again", 20)
     assert not host.run("ls", "/tmp/dnsmasq.d").stdout
+
+
+def test_servers_that_resolvconf_has_of_the_lan_are_not_asked(place: Place) -> None:
+    node = place.mesh.node("resolvconf")
+    host, lan = node.host, str(place.lan.ipv4)
+    use_router(node, place.mesh)
+    lay_over(host, "openresolv")
+    own_etc(host, resolvconf_conf="resolv_conf=/etc/resolv.conf\n", resolv_conf="")
+    host.run("resolvconf", "-a", "eth0", input=f"nameserver {lan}\n")
+    before = resolv_conf(host)
+    node.up(place.mesh.token())
+    node.wait_up()
+    node.wait_reach(place.exit)
+    outer, asked = Outer(host), place.asked_in_lan()
+    host.run("wgpy", "set", "--dns", "on", "--exit-node", "exit")
+    wait_until(lambda: look_up(host, "www.example") == ["192.0.2.80"], "the exit node's resolver answers", 20)
+    assert look_up(host, "missing.example") == []
+    assert (questions(outer), place.asked_in_lan()) == (set(), asked)
+    host.run("wgpy", "down")
+    assert resolv_conf(host) == before
+    assert look_up(host, "www.example") == ["192.0.2.1"]
