@@ -1,6 +1,7 @@
 # Each target does its own set-up (.ci/prepare): a fresh clone on a Debian machine needs nothing before.
 
 PYTHON = .venv/bin/python
+WORKERS ?= 2
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
 .PHONY: build test lint demo screenshots soak fuzz sanitize constant-time neon audit bench nat-matrix clean
@@ -11,7 +12,7 @@ build:            ## .venv/bin/wgpy and .venv/bin/wgpy-device
 
 test: lint        ## all checks and tests; those that need root run when root runs it
 	cargo test --workspace --locked --quiet
-	$(PYTHON) -m pytest -m "not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder; beside=$$?; \
+	$(PYTHON) -m pytest -m "not alone" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder; beside=$$?; \
 	$(PYTHON) -m pytest -m alone && exit $$beside
 
 lint:             ## formats, lints and types of Python and Rust
