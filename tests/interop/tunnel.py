@@ -16,6 +16,8 @@ from wgpy.engine import ENGINES
 
 PORT = 51820
 _transfers = itertools.count()
+_LISTENS = 1 << 16
+"""Of the flags of /proc/net/unix."""
 Family = Literal["v4", "v6"]
 
 
@@ -85,9 +87,16 @@ class End:
         )
 
     def _is_up(self) -> bool:
-        return (
-            self.device.returncode is not None
-            or self.host.run("wg", "show", "wg0", check=False).returncode == 0
+        if self.device.returncode:  # 0: it goes on in the background
+            raise HostFailure(f"it ended by itself, with {self.device.returncode}")
+        # Before: wg removes a socket that does not listen yet, and wireguard-go ends when its socket is gone.
+        return self._listens() and self.host.run("wg", "show", "wg0", check=False).returncode == 0
+
+    def _listens(self) -> bool:
+        sockets = Path(f"/proc/{self.host.pid}/net/unix").read_text().splitlines()[1:]
+        return any(
+            int(flags, 16) & _LISTENS and path and "/wireguard/" in path[0]
+            for _, _, _, flags, _, _, _, *path in map(str.split, sockets)
         )
 
     def wg(self, *arguments: str, input: str | None = None) -> str:
