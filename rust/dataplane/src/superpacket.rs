@@ -95,6 +95,12 @@ impl<'a> Superpacket<'a> {
         (superpacket.segment_count() <= MAX_SEGMENTS).then_some(superpacket)
     }
 
+    /// What the TUN gave: a superpacket, or without virtio headers a packet. None as for `parse`.
+    #[must_use]
+    pub fn of(octets: &'a [u8], vnet_hdr: bool) -> Option<Self> {
+        if vnet_hdr { Self::parse(octets) } else { Some(Self::whole(octets)) }
+    }
+
     /// The packet without virtio header, headers as they came.
     #[must_use]
     pub fn packet(&self) -> &'a [u8] {

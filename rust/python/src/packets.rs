@@ -17,20 +17,14 @@ const LOOPED_SIZE: usize = virtio::HEADER_SIZE + 60 + 8 + 32;
 #[pyfunction]
 #[pyo3(signature = (packet, *, vnet_hdr = false))]
 pub fn segment_count(packet: Octets<'_>, vnet_hdr: bool) -> usize {
-    if !vnet_hdr {
-        return 1;
-    }
-    Superpacket::parse(&packet).map_or(0, |superpacket| superpacket.segment_count())
+    Superpacket::of(&packet, vnet_hdr).map_or(0, |superpacket| superpacket.segment_count())
 }
 
 /// Octets of the longest packet that it is split into; 0 for one that contradicts its own header.
 #[pyfunction]
 #[pyo3(signature = (packet, *, vnet_hdr = false))]
 pub fn longest_segment(packet: Octets<'_>, vnet_hdr: bool) -> usize {
-    if !vnet_hdr {
-        return packet.len();
-    }
-    Superpacket::parse(&packet).map_or(0, |superpacket| superpacket.segment_length(0))
+    Superpacket::of(&packet, vnet_hdr).map_or(0, |superpacket| superpacket.segment_length(0))
 }
 
 #[pyfunction]
@@ -42,8 +36,9 @@ pub fn fragment<'py>(
     identification: u32,
     vnet_hdr: bool,
 ) -> Vec<Bound<'py, PyBytes>> {
-    let parsed = if vnet_hdr { Superpacket::parse(&packet) } else { Some(Superpacket::whole(&packet)) };
-    let packets = parsed.map(|superpacket| split(&superpacket, mtu, identification)).unwrap_or_default();
+    let packets = Superpacket::of(&packet, vnet_hdr)
+        .map(|superpacket| split(&superpacket, mtu, identification))
+        .unwrap_or_default();
     packets.iter().map(|packet| PyBytes::new(py, packet)).collect()
 }
 

@@ -98,9 +98,7 @@ impl Session {
         vnet_hdr: bool,
         max_segments: usize,
     ) -> PyResult<Option<Vec<Run<'py>>>> {
-        let superpackets = packets.iter().filter_map(|packet| {
-            if vnet_hdr { Superpacket::parse(packet) } else { Some(Superpacket::whole(packet)) }
-        });
+        let superpackets = packets.iter().filter_map(|packet| Superpacket::of(packet, vnet_hdr));
         self.seal_plan(py, &Plan::new(superpackets, mtu, max_segments), now)
     }
 

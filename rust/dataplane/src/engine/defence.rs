@@ -152,15 +152,6 @@ impl FirstDefence {
         Verdict::Pass
     }
 
-    /// As a stranger would who knows our public key.
-    #[cfg(test)]
-    pub(crate) fn add_mac1_for_test(&self, message: &mut [u8]) {
-        let end = message.len() - 2 * MAC_SIZE;
-        let identity = self.identity.as_ref().expect("there is an identity");
-        let mac1 = mac(&*identity.mac1_key, &[&message[..end]]).finalize().into_bytes();
-        message[end..end + MAC_SIZE].copy_from_slice(&mac1);
-    }
-
     fn is_under_load(&mut self, depth: usize, now: u64) -> bool {
         if depth >= UNDER_LOAD_DEPTH {
             self.under_load_at = Some(now);
@@ -252,10 +243,7 @@ mod tests {
         let mut defence = FirstDefence::default();
         defence.set_identity(Some((&[1; KEY_SIZE], &[2; KEY_SIZE])));
         let source = SocketAddr::from(([198, 51, 100, 1], 51820));
-        let mut message = [0; 148];
-        message[0] = 1;
-        let mac1 = mac(&[1; KEY_SIZE], &[&message[..116]]).finalize().into_bytes();
-        message[116..132].copy_from_slice(&mac1);
+        let mut message = addressed_to(&[1; KEY_SIZE]);
         let now = 100 * SECOND;
         let mut passed = |message: &[u8], count: usize, now: u64| {
             let verdicts = (0..count).map(|_| defence.judge(message, source, 0, now));

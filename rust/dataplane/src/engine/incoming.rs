@@ -33,15 +33,19 @@ const MAX_PARTS: usize = 1024;
 
 const PLAIN: [u8; virtio::HEADER_SIZE] = [0; virtio::HEADER_SIZE];
 
+/// Type and size, by which messages are told apart.
+fn kind_untrusted(datagram: &[u8]) -> Option<(u32, usize)> {
+    message_type_untrusted(datagram).map(|kind| (kind, datagram.len()))
+}
+
 /// An initiation, by type and size.
 pub(crate) fn is_initiation(datagram: &[u8]) -> bool {
-    message_type_untrusted(datagram).map(|kind| (kind, datagram.len())) == Some(INITIATION)
+    kind_untrusted(datagram) == Some(INITIATION)
 }
 
 /// An initiation, a response or a cookie reply, by type and size.
 pub(crate) fn is_handshake(datagram: &[u8]) -> bool {
-    let kind = message_type_untrusted(datagram).map(|kind| (kind, datagram.len()));
-    matches!(kind, Some(INITIATION | RESPONSE | COOKIE_REPLY))
+    matches!(kind_untrusted(datagram), Some(INITIATION | RESPONSE | COOKIE_REPLY))
 }
 
 /// A message of WireGuard, by type and size.
@@ -301,7 +305,7 @@ impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
             let octets = datagram.get(at..at + 4)?;
             tables.indices.get(&u32::from_le_bytes(octets.try_into().ok()?))
         };
-        let kind = message_type_untrusted(datagram).map(|kind| (kind, datagram.len()));
+        let kind = kind_untrusted(datagram);
         let entry = match kind {
             Some(INITIATION) => None,
             Some(RESPONSE) => index_at(RECEIVER_OF_RESPONSE).filter(|entry| entry.session.is_none()),

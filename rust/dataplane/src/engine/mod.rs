@@ -21,7 +21,7 @@ mod staging;
 mod system_random;
 mod tables;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod turns;
 mod unreachable;
 

@@ -144,8 +144,8 @@ impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
         let vnet_hdr = tables.vnet_hdr;
         let mut fitting = Vec::new();
         for packet in packets {
-            let parsed = if vnet_hdr { Superpacket::parse(packet) } else { Some(Superpacket::whole(packet)) };
-            let long = parsed.filter(|superpacket| superpacket.segment_length(0) > usize::from(path_mtu));
+            let long = Superpacket::of(packet, vnet_hdr)
+                .filter(|superpacket| superpacket.segment_length(0) > usize::from(path_mtu));
             let Some(superpacket) = long else {
                 fitting.push(Cow::Borrowed(packet));
                 continue;
@@ -176,8 +176,7 @@ impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
         if let Some(session) = peer.slots.current.as_ref().filter(|session| session.may_send(now)) {
             let mut malformed = 0;
             let superpackets = packets.clone().filter_map(|packet| {
-                let parsed =
-                    if vnet_hdr { Superpacket::parse(packet) } else { Some(Superpacket::whole(packet)) };
+                let parsed = Superpacket::of(packet, vnet_hdr);
                 malformed += usize::from(parsed.is_none());
                 parsed
             });
@@ -189,8 +188,7 @@ impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
         }
         let mut dropped = 0;
         for packet in packets {
-            let parsed = if vnet_hdr { Superpacket::parse(packet) } else { Some(Superpacket::whole(packet)) };
-            match parsed {
+            match Superpacket::of(packet, vnet_hdr) {
                 Some(superpacket) => {
                     dropped += lock(&self.staging).stage(id, packet, superpacket.segment_count());
                 }

@@ -19,7 +19,7 @@ use crate::xchacha::derive_subkey;
 
 const SECOND: u64 = 1_000_000_000;
 const START: u64 = 1000 * SECOND;
-const MAC1_KEY: [u8; 32] = [1; 32];
+pub(crate) const MAC1_KEY: [u8; 32] = [1; 32];
 const COOKIE_KEY: [u8; 32] = [2; 32];
 
 /// A datagram that left: its octets, where to, from where, TOS.
@@ -226,7 +226,7 @@ fn mac(key: &[u8], data: &[u8]) -> [u8; 16] {
 }
 
 /// An initiation with a right mac1, and a mac2 when there is a cookie.
-fn initiation(cookie: Option<&[u8]>) -> Vec<u8> {
+pub(crate) fn initiation(cookie: Option<&[u8]>) -> Vec<u8> {
     let mut message = vec![0; 148];
     message[0] = 1;
     message[4] = 9;

@@ -92,16 +92,10 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+    use crate::engine::tests::{MAC1_KEY, initiation};
     use crate::host::Offload;
 
     const SECOND: u64 = 1_000_000_000;
-
-    fn initiation(defence: &FirstDefence) -> [u8; INITIATION_SIZE] {
-        let mut message = [0; INITIATION_SIZE];
-        message[0] = 1;
-        defence.add_mac1_for_test(&mut message);
-        message
-    }
 
     #[test]
     fn initiations_are_answered_here_and_all_else_comes_out() {
@@ -114,9 +108,9 @@ mod tests {
             let stranger = StdSocket::bind((loopback, 0)).unwrap();
             stranger.connect((loopback, port)).unwrap();
             let mut defence = FirstDefence::default();
-            defence.set_identity(Some((&[1; 32], &[2; 32])));
-            let message = initiation(&defence);
-            let mut forged = message;
+            defence.set_identity(Some((&MAC1_KEY, &[2; 32])));
+            let message = initiation(None);
+            let mut forged = message.clone();
             forged[116] ^= 1;
             let now = 1000 * SECOND;
             let mut buffer = vec![0; 65_536];
