@@ -10,7 +10,8 @@ from tests.conformance.host_bench import MTU, HostBench
 from tests.simulation.native import PORT, NativeClock, SimulatedNativeEngine
 from wgpy.addresses import Endpoint
 from wgpy.engine import DatagramFilter
-from wgpy.engine.native import NativeDeviceEngine, _from_endpoint
+from wgpy.engine.native import NativeDeviceEngine
+from wgpy.engine.tuples import from_endpoint
 from wgpy.protocol import actions
 from wgpy.protocol.actions import Origin, OtherDatagram
 
@@ -69,7 +70,7 @@ class NativeMemoryBench(NativeClock, MemoryBench):
         assert port == PORT, "its ends have a port of their own"
 
     def refuse(self, to: Endpoint) -> None:
-        self.extension.refuse(self.native._engine, _from_endpoint(to))
+        self.extension.refuse(self.native._engine, from_endpoint(to))
 
     def skip_counters(self, far: FarEnd, counter: int) -> None:
         self.extension.skip_counters(self.native._engine, far.engine_index, counter)

@@ -13,8 +13,9 @@ from typing import Any
 
 from tests.simulation.world import Host, World
 from wgpy.addresses import Endpoint
-from wgpy.engine.native import NativeDeviceEngine, Settings, _endpoint, _from_origin, _origin
+from wgpy.engine.native import NativeDeviceEngine, Settings
 from wgpy.engine.portable import Ends
+from wgpy.engine.tuples import from_origin, to_endpoint, to_origin
 from wgpy.protocol.actions import Origin, PeerId
 from wgpy.protocol.constants import DEFAULT_MTU
 
@@ -89,7 +90,7 @@ class SimulatedNativeEngine(NativeDeviceEngine):
         self.set_mtu(DEFAULT_MTU)
 
     def receive_datagram(self, data: bytes, origin: Origin, tos: int = 0) -> None:
-        self._extension.datagram_arrives(self._engine, data, _from_origin(origin), tos)
+        self._extension.datagram_arrives(self._engine, data, from_origin(origin), tos)
         self._give_out()
 
     def receive_packet(self, packet: bytes) -> None:
@@ -129,4 +130,4 @@ class SimulatedNativeEngine(NativeDeviceEngine):
         for packet in self._extension.host_got(self._engine):
             self._ends.write_tun(packet)
         for data, to, source, tos in self._extension.departed(self._engine):
-            self._ends.send_udp(data, _endpoint(to), None if source is None else _origin(source), tos)
+            self._ends.send_udp(data, to_endpoint(to), None if source is None else to_origin(source), tos)

@@ -6,7 +6,6 @@ not seen its effect; events are behind one descriptor that trio waits on.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 from collections import Counter
@@ -17,8 +16,9 @@ from typing import Final, Self
 import trio
 
 from wgpy import _engine
-from wgpy.addresses import Endpoint, IPAddress, PackedPrefixes, Prefix
+from wgpy.addresses import Endpoint, PackedPrefixes, Prefix
 from wgpy.engine import DatagramFilter, cipher
+from wgpy.engine.tuples import from_endpoint, from_origin, to_endpoint, to_origin
 from wgpy.errors import ConfigError
 from wgpy.protocol.actions import (
     Control,
@@ -155,7 +155,7 @@ class NativeDeviceEngine:
 
     def expect(self, datagrams: DatagramFilter) -> None:
         self._engine.expect(
-            list(datagrams.stun_transactions), [_from_endpoint(remote) for remote in datagrams.remotes]
+            list(datagrams.stun_transactions), [from_endpoint(remote) for remote in datagrams.remotes]
         )
 
     def close(self) -> None:
@@ -202,7 +202,7 @@ class NativeDeviceEngine:
         return PackedPrefixes(self._engine.allowed_ips(peer))
 
     def set_endpoint(self, peer: PeerId, endpoint: Endpoint | None) -> None:
-        self._engine.set_endpoint(peer, None if endpoint is None else _from_endpoint(endpoint))
+        self._engine.set_endpoint(peer, None if endpoint is None else from_endpoint(endpoint))
 
     def forget_source(self, peer: PeerId | None) -> None:
         self._engine.forget_source(peer)
@@ -216,15 +216,15 @@ class NativeDeviceEngine:
     def set_paths(self, peer: PeerId, primary: Origin | None, also: Sequence[Origin] = ()) -> None:
         self._engine.set_paths(
             peer,
-            None if primary is None else _from_origin(primary),
-            [_from_origin(path) for path in also],
+            None if primary is None else from_origin(primary),
+            [from_origin(path) for path in also],
         )
 
     def set_path_mtu(self, peer: PeerId, mtu: int | None) -> None:
         self._engine.set_path_mtu(peer, mtu or 0)
 
     def set_relay(self, number: int, remote: Endpoint | None, session: int = 0) -> None:
-        self._engine.set_relay(number, None if remote is None else _from_endpoint(remote), session)
+        self._engine.set_relay(number, None if remote is None else from_endpoint(remote), session)
 
     def reserve_index(self, peer: PeerId) -> int:
         index = self._engine.reserve_index(peer)
@@ -239,10 +239,10 @@ class NativeDeviceEngine:
         return self._engine.send_handshake(peer, data)
 
     def send_datagram(self, data: bytes, to: Endpoint, source: Origin | None = None) -> None:
-        self._engine.send_datagram(data, _from_endpoint(to), None if source is None else _from_origin(source))
+        self._engine.send_datagram(data, from_endpoint(to), None if source is None else from_origin(source))
 
     def handshake_accepted(self, peer: PeerId, origin: Origin, length: int, seq: int) -> None:
-        self._engine.handshake_accepted(peer, _from_origin(origin), length, seq)
+        self._engine.handshake_accepted(peer, from_origin(origin), length, seq)
 
     def begin_session(
         self,
@@ -272,7 +272,7 @@ class NativeDeviceEngine:
         self._engine.send_keepalive(peer)
 
     def send_control(self, peer: PeerId, path: Origin | None, data: bytes) -> None:
-        self._engine.send_control(peer, None if path is None else _from_origin(path), data)
+        self._engine.send_control(peer, None if path is None else from_origin(path), data)
 
     def facts(self, peer: PeerId) -> Facts:
         sent, first, last, any_sent, any_received, staged, current = self._engine.facts(peer)
@@ -284,53 +284,25 @@ class NativeDeviceEngine:
 
     def snapshot(self) -> Sequence[PeerSnapshot]:
         return [
-            PeerSnapshot(PeerId(peer), None if endpoint is None else _endpoint(endpoint), rx_bytes, tx_bytes)
+            PeerSnapshot(
+                PeerId(peer), None if endpoint is None else to_endpoint(endpoint), rx_bytes, tx_bytes
+            )
             for peer, endpoint, rx_bytes, tx_bytes in self._engine.snapshot()
         ]
-
-
-# --- words of the core ↔ tuples of the binding --------------------------------------------------------------
-
-
-def _from_endpoint(endpoint: Endpoint) -> _engine._EndpointTuple:
-    return endpoint.address.packed, endpoint.port, endpoint.scope_id
-
-
-def _from_origin(origin: Origin) -> _engine._OriginTuple:
-    local = None if origin.local is None else origin.local.packed
-    return *_from_endpoint(origin.remote), local, origin.interface_index
-
-
-def _address(packed: bytes) -> IPAddress:
-    return ipaddress.IPv4Address(packed) if len(packed) == 4 else ipaddress.IPv6Address(packed)
-
-
-def _endpoint(endpoint: _engine._EndpointTuple) -> Endpoint:
-    address, port, scope_id = endpoint
-    return Endpoint(_address(address), port, scope_id)
-
-
-def _origin(origin: _engine._OriginTuple) -> Origin:
-    address, port, scope_id, local, interface_index = origin
-    return Origin(
-        Endpoint(_address(address), port, scope_id),
-        None if local is None else _address(local),
-        interface_index,
-    )
 
 
 def _event(event: _engine._EventTuple) -> Event:
     match event:
         case ("work", peer, bits, confirmed_index, endpoint):
-            where = None if endpoint is None else _endpoint(endpoint)
+            where = None if endpoint is None else to_endpoint(endpoint)
             return PeerWork(PeerId(peer), Work(bits), confirmed_index, where)
         case ("handshake", data, origin, seq, depth, peer):
             owner = None if peer is None else PeerId(peer)
-            return HandshakeMessage(data, _origin(origin), seq, depth, owner)
+            return HandshakeMessage(data, to_origin(origin), seq, depth, owner)
         case ("control", peer, path, data):
-            return Control(PeerId(peer), _origin(path), data)
+            return Control(PeerId(peer), to_origin(path), data)
         case ("other", data, origin):
-            return OtherDatagram(data, _origin(origin))
+            return OtherDatagram(data, to_origin(origin))
         case ("failed", reason):
             return EngineFailed(reason)
     raise AssertionError(f"the binding told an event of an unknown kind: {event[0]!r}")

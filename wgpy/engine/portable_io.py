@@ -10,7 +10,6 @@ import errno
 import os
 import random
 from collections.abc import Sequence
-from ipaddress import ip_address
 from typing import Final
 
 import trio
@@ -21,6 +20,7 @@ from wgpy.clock import boottime
 from wgpy.darwin import IS_DARWIN, framing
 from wgpy.engine.ends import Run
 from wgpy.engine.portable import PortableEngine
+from wgpy.engine.tuples import to_origin
 from wgpy.protocol.actions import Origin, PeerId
 from wgpy.udp import MOST_DATAGRAM, UdpSocket, bind_sockets
 
@@ -31,9 +31,6 @@ FLOOD_HOLD: Final = 1.0
 """Seconds for which strangers are sifted after the last that was told to be one."""
 
 _ORIGINS_REMEMBERED: Final = 4096
-_RawOrigin = tuple[bytes, int, int, bytes | None, int]
-"""Address, port, scope, our address, interface."""
-
 PACKETS_A_TURN: Final = 64
 """Reads of the TUN, or of a socket, before others get their turn."""
 
@@ -45,12 +42,6 @@ READ_FAILURES_IN_A_ROW: Final = 100
 _TUN_GONE: Final = frozenset({errno.EBADF, getattr(errno, "EBADFD", errno.EBADF), errno.ENODEV, errno.ENXIO})
 _GSO_NONE: Final = 0
 _NO_OFFLOAD: Final = bytes(_engine.VIRTIO_NET_HDR_SIZE)
-
-
-def _make_origin(raw: _RawOrigin) -> Origin:
-    address, port, scope, local, interface = raw
-    remote = Endpoint(ip_address(address), port, scope)
-    return Origin(remote, None if local is None else ip_address(local), interface)
 
 
 class _HostEnds:
@@ -106,7 +97,7 @@ class _Sifted:
 
     __slots__ = ("_engine", "_raw", "_socket")
 
-    def __init__(self, engine: PortableDeviceEngine, sock: UdpSocket, raw: _RawOrigin) -> None:
+    def __init__(self, engine: PortableDeviceEngine, sock: UdpSocket, raw: _engine._OriginTuple) -> None:
         self._engine = engine
         self._socket = sock
         self._raw = raw
@@ -142,7 +133,7 @@ class PortableDeviceEngine(PortableEngine):
         )  # fmt: skip
         self._strangers = strangers
         self._can_sift = hasattr(_engine, "sift_strangers")
-        self._origins: dict[_RawOrigin, Origin] = {}
+        self._origins: dict[_engine._OriginTuple, Origin] = {}
         self._offload = offload
         self.wants_vnet_hdr = offload
         self._buffer = bytearray(MOST_DATAGRAM + 1)
@@ -312,13 +303,13 @@ class PortableDeviceEngine(PortableEngine):
             self.receive_datagrams(self._buffer, length, segment_size, heard, tos)
         return True
 
-    def origin_of(self, raw: _RawOrigin) -> Origin:
+    def origin_of(self, raw: _engine._OriginTuple) -> Origin:
         """The same object for the same path, as long as it is remembered."""
         origin = self._origins.get(raw)
         if origin is None:
             if len(self._origins) >= _ORIGINS_REMEMBERED:
                 self._origins.clear()
-            origin = self._origins[raw] = _make_origin(raw)
+            origin = self._origins[raw] = to_origin(raw)
         return origin
 
     async def _pump_socket(self, sock: UdpSocket) -> None:
