@@ -13,6 +13,7 @@ from coordinator.command import (
     database_option,
     print_json,
 )
+from coordinator.instants import show_instant
 from coordinator.state_dir import StateDir, default_state_dir
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def _show(held: Held, done: str, as_json: bool) -> None:
     if as_json:
         print_json({"networks": held.networks, "nodes": held.nodes, "made_at": held.made_at})
         return
-    made = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(held.made_at))
+    made = show_instant(held.made_at)
     click.echo(f"{done}: {held.networks} networks, {held.nodes} nodes, as of {made}")
 
 

@@ -20,6 +20,7 @@ from coordinator.command import (
     one_line_errors,
     only_network,
     print_changes,
+    print_done,
     print_json,
     print_table,
     state_dir_option,
@@ -315,17 +316,7 @@ def _edit(
     with client_of(state_dir) as client:
         place = ("networks", only_network(client, network), "clients", name)
         row = client.call("PATCH", *place, body=dict(change), if_match="*", query=trying(dry_run))
-    _tell(row, said, dry_run=dry_run, as_json=as_json)
-
-
-def _tell(answer: Mapping[str, Any], said: str, *, dry_run: bool, as_json: bool) -> None:
-    """What was done to a client, or would be."""
-    if dry_run:
-        print_changes([answer], as_json=as_json)
-    elif as_json:
-        print_json(answer)
-    else:
-        click.echo(f"{answer['name']} {said}")
+    print_done(row, lambda row: f"{row['name']} {said}", dry_run=dry_run, as_json=as_json)
 
 
 @clients.command("disable")
@@ -405,7 +396,7 @@ def remove(*, name: str, network: str | None, dry_run: bool, state_dir: Path | N
     with client_of(state_dir) as client:
         place = ("networks", only_network(client, network), "clients", name)
         row = client.call("DELETE", *place, query=trying(dry_run))
-    _tell(row, "is removed", dry_run=dry_run, as_json=as_json)
+    print_done(row, lambda row: f"{row['name']} is removed", dry_run=dry_run, as_json=as_json)
 
 
 # --- gateways -------------------------------------------------------------------------------------
@@ -538,9 +529,5 @@ def remove_gateway(
             row = client.call("PATCH", *place, group, body=body, if_match="*", query=trying(dry_run))
         else:
             row = client.call("DELETE", *place, group, query=trying(dry_run))
-    if dry_run:
-        print_changes([row], as_json=as_json)
-    elif as_json:
-        print_json(row)
-    else:
-        click.echo(f"{node} is no gateway of {group} any more")
+    said = f"{node} is no gateway of {group} any more"
+    print_done(row, lambda _: said, dry_run=dry_run, as_json=as_json)

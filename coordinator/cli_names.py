@@ -13,7 +13,7 @@ from coordinator.command import (
     client_of,
     dry_run_option,
     only_network,
-    print_changes,
+    print_done,
     print_json,
     print_table,
     trying,
@@ -142,7 +142,4 @@ def _rewrite(
     with client_of(state_dir) as client:
         place = ("networks", only_network(client, network), "names")
         made = client.rewrite(*place, change=change, query=trying(dry_run))
-    if dry_run:
-        print_changes([made], as_json=as_json)
-        return
-    print_json(made) if as_json else click.echo(said)
+    print_done(made, lambda _: said, dry_run=dry_run, as_json=as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,12 @@ from coordinator.command import (
     client_of,
     dry_run_option,
     only_network,
-    print_changes,
+    print_done,
     print_json,
     print_table,
     trying,
 )
+from coordinator.instants import show_instant
 from wgpy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ def show_node(name: str, network: str | None, state_dir: Path | None, as_json: b
         ("addresses", ", ".join(row["addresses"])),
         ("state", _state(row)),
         ("tags", ", ".join(row["tags"]) or "none"),
-        ("expires", "never" if row["expires_at"] is None else _instant(row["expires_at"])),
+        ("expires", "never" if row["expires_at"] is None else show_instant(row["expires_at"])),
         (
             "ephemeral",
             "no" if row["ephemeral_after"] is None else f"after {show_age(row['ephemeral_after'])} offline",
@@ -83,14 +85,10 @@ def show_node(name: str, network: str | None, state_dir: Path | None, as_json: b
         click.echo(f"{label:10} {value}")
 
 
-def _state(row: dict[str, Any]) -> str:
+def _state(row: Mapping[str, Any]) -> str:
     kept_out = "expired" if row["expired"] else "disabled" if row["disabled_at"] is not None else ""
     here = "online" if row["online"] else "offline"
     return f"{kept_out}, {here}" if kept_out else here
-
-
-def _instant(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
 
 
 @node.command("edit")
@@ -138,10 +136,7 @@ def edit_node(
     with client_of(state_dir) as client:
         path = ("networks", only_network(client, network), "nodes", name)
         changed = client.call("PATCH", *path, body=body, if_match="*", query=trying(dry_run))
-    if dry_run:
-        print_changes([changed], as_json=as_json)
-        return
-    print_json(changed) if as_json else click.echo(f"changed {changed['name']}: {_state(changed)}")
+    print_done(changed, lambda row: f"changed {row['name']}: {_state(row)}", dry_run=dry_run, as_json=as_json)
 
 
 @node.command("rotate")
@@ -240,7 +235,4 @@ def remove_node(
     with client_of(state_dir) as client:
         place = ("networks", only_network(client, network), "nodes", name)
         gone = client.call("DELETE", *place, query=trying(dry_run))
-    if dry_run:
-        print_changes([gone], as_json=as_json)
-        return
-    print_json(gone) if as_json else click.echo(f"removed {gone['name']}")
+    print_done(gone, lambda row: f"removed {row['name']}", dry_run=dry_run, as_json=as_json)

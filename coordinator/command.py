@@ -106,6 +106,18 @@ def print_changes(tried: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     click.echo("nothing was changed" if changes else "nothing would change: it is like that already")
 
 
+def print_done(
+    answer: Mapping[str, Any], said: Callable[[Mapping[str, Any]], str], *, dry_run: bool, as_json: bool
+) -> None:
+    """What was done, said of the answer in words, or what would be where it was only tried."""
+    if dry_run:
+        print_changes([answer], as_json=as_json)
+    elif as_json:
+        print_json(answer)
+    else:
+        click.echo(said(answer))
+
+
 def _where(change: Mapping[str, Any]) -> str:
     named, count = change["nodes"][:MOST_NAMED], change["count"]
     more = f" and {count - len(named)} more" if count > len(named) else ""

@@ -73,8 +73,9 @@ def outside_changes(before: Outside, after: Outside) -> Iterator[Change]:
     for id_, way in after.ways_in.items():
         then = before.ways_in.get(id_)
         if then is None:
-            text = f"clients come in by {way.endpoint}, at {_listed(way.names[:1])}{_once_agreed(way)}"
-            yield Change(text, way.names[:1])
+            first = way.names[:1]
+            agreed = "".join(_once_agreed(way, name) for name in first)
+            yield Change(f"clients come in by {way.endpoint}, at {_listed(first)}{agreed}", first)
             yield from _standbys(way, way.names[1:])
         elif then != way:
             count = sum(client.group == id_ for client in before.clients.values())
@@ -122,14 +123,12 @@ def _way_changed(then: WayIn, way: WayIn, count: int) -> Iterator[Change]:
 
 def _standbys(way: WayIn, names: tuple[str, ...]) -> Iterator[Change]:
     for name in names:
-        agreed = "" if way.gateways[name] else ", once its host agrees (wgpy set --advertise ingress)"
-        text = f"{name} stands by for {way.name}: it takes over when {way.endpoint} leads to it{agreed}"
-        yield Change(text, (name,))
+        text = f"{name} stands by for {way.name}: it takes over when {way.endpoint} leads to it"
+        yield Change(text + _once_agreed(way, name), (name,))
 
 
-def _once_agreed(way: WayIn) -> str:
-    agreed = all(way.gateways[name] for name in way.names[:1])
-    return "" if agreed else ", once its host agrees (wgpy set --advertise ingress)"
+def _once_agreed(way: WayIn, name: str) -> str:
+    return "" if way.gateways[name] else ", once its host agrees (wgpy set --advertise ingress)"
 
 
 def _client_changed(before: Outside, then: Outsider, after: Outside, now: Outsider) -> Iterator[Change]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
 from coordinator.conflicts import Place
+from coordinator.instants import show_instant
 from coordinator.preview import Published, Standing, State
 from coordinator.preview_clients import Outside, Outsider, WayIn
 from coordinator.store.forwards import ForwardRow, list_forwards
@@ -89,13 +89,9 @@ def _read_outside(connection: Connection, network_id: str, names: Mapping[str, s
             tuple(str(ipaddress.ip_network(text).network_address) for text in row.addresses),
             Reach.from_json(row.reach, "reach"),
             row.disabled_at is not None,
-            "" if row.expires_at is None else _instant(row.expires_at),
+            "" if row.expires_at is None else show_instant(row.expires_at),
             row.expired_at is not None,
         )
         for row in rows
     }
     return Outside(ways_in, outsiders, names)
-
-
-def _instant(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
