@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Callable
 
@@ -10,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.mesh.clockwork import Clockwork
 from wgpy.addresses import Endpoint
 from wgpy.mesh.path_mtu import RETRY_INTERVAL, SEARCH_INTERVAL, SIZES
 from wgpy.mesh.paths import (
     PACKETS_A_SECOND,
     PACKETS_AT_ONCE,
     ROUND_INTERVAL,
-    PathMachine,
     SendControl,
     SetPathMtu,
     UsePath,
@@ -30,13 +29,11 @@ PUBLIC = Endpoint.parse("198.51.100.7:51820")
 BOB = "b" * 32
 
 
-class Net:
+class Net(Clockwork):
     """One machine. `room` is what each endpoint's path takes, `passes` the fate of a packet that fits."""
 
     def __init__(self, mtu: int | None = FULL, **rooms: int) -> None:
-        counter = itertools.count(1)
-        self.machine = PathMachine(lambda: next(counter).to_bytes(8, "big"))
-        self.now = 100.0
+        super().__init__(first_id=1)
         self.rtt = 0.05
         self.room: dict[Endpoint, int] = {}
         self.passes: Callable[[], bool] = lambda: True
@@ -44,7 +41,6 @@ class Net:
         """When, and how long: PINGs of more than the usual size, or together with such."""
         self.set: list[tuple[float, int | None]] = []
         self.used: Endpoint | None = None
-        self._answers: list[tuple[float, str, Endpoint, bytes]] = []
         if mtu is not None:
             self.machine.set_mtu(mtu, self.now)
 
@@ -52,23 +48,6 @@ class Net:
         self.machine.set_candidates(peer, [(each, kind_of(each)) for each in endpoints], self.now)
         self.machine.session_begun(peer, self.now)
         self._take()
-
-    def run(self, seconds: float) -> None:
-        end = self.now + seconds
-        while True:
-            instants = [at for at, *_ in self._answers]
-            if (deadline := self.machine.next_deadline()) is not None:
-                instants.append(deadline)
-            if not instants or min(instants) > end:
-                break
-            self.now = max(self.now, min(instants))
-            due = [answer for answer in self._answers if answer[0] <= self.now]
-            self._answers = [answer for answer in self._answers if answer[0] > self.now]
-            for _, peer, origin, data in due:
-                self.machine.handle_control(peer, origin, data, self.now)
-            self.machine.handle_timeout(self.now)
-            self._take()
-        self.now = end
 
     def _take(self) -> None:
         actions, self.machine.actions = self.machine.actions, []

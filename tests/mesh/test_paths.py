@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.mesh.clockwork import Clockwork
 from wgpy.addresses import Endpoint
 from wgpy.mesh.paths import (
     LOST_PINGS,
@@ -16,7 +16,6 @@ from wgpy.mesh.paths import (
     ROUND_INTERVAL,
     Initiate,
     PathKind,
-    PathMachine,
     Rediscover,
     SendControl,
     SendCopy,
@@ -37,18 +36,15 @@ RELAYED = relayed_endpoint(1, 7)
 BOB = "b" * 32
 
 
-class World:
+class World(Clockwork):
     """One machine, and peers that answer a PING at some endpoints after a round trip."""
 
     def __init__(self) -> None:
-        counter = itertools.count()
-        self.machine = PathMachine(lambda: next(counter).to_bytes(8, "big"))
-        self.now = 100.0
+        super().__init__()
         self.rtt: dict[Endpoint, float] = {}
         """Where a PING is answered, and how fast."""
         self.sent: list[tuple[float, object]] = []
         self.path: UsePath | None = None
-        self._answers: list[tuple[float, str, Endpoint, bytes]] = []
 
     def know(self, *endpoints: Endpoint, peer: str = BOB, is_offline: bool = False) -> None:
         told = [(e, PathKind.RELAYED if e == RELAY else kind_of(e)) for e in endpoints]
@@ -66,23 +62,6 @@ class World:
     def observe(self, unanswered: float, has_session: bool = True) -> None:
         self.machine.observe(BOB, unanswered, has_session, self.now)
         self._take()
-
-    def run(self, seconds: float) -> None:
-        end = self.now + seconds
-        while True:
-            instants = [at for at, *_ in self._answers]
-            if (deadline := self.machine.next_deadline()) is not None:
-                instants.append(deadline)
-            if not instants or min(instants) > end:
-                break
-            self.now = max(self.now, min(instants))
-            due = [answer for answer in self._answers if answer[0] <= self.now]
-            self._answers = [answer for answer in self._answers if answer[0] > self.now]
-            for _, peer, origin, data in due:
-                self.machine.handle_control(peer, origin, data, self.now)
-            self.machine.handle_timeout(self.now)
-            self._take()
-        self.now = end
 
     def _take(self) -> None:
         actions, self.machine.actions = self.machine.actions, []
