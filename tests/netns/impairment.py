@@ -92,12 +92,10 @@ def forward(port: int, uplink: int, rng: random.Random) -> None:
     other = {port: uplink, uplink: port}
     held: list[tuple[float, int, int, bytes]] = []
     number = 0
-    poll = select.epoll()
-    for descriptor in (0, port, uplink):
-        poll.register(descriptor, select.EPOLLIN)
     while True:
-        wait = -1.0 if not held else max(0.0, held[0][0] - time.monotonic())
-        for descriptor, _ in poll.poll(wait):
+        # select waits to the microsecond, epoll rounds up to milliseconds: an agent would be blamed for them.
+        wait = None if not held else max(0.0, held[0][0] - time.monotonic())
+        for descriptor in select.select((0, port, uplink), (), (), wait)[0]:
             if descriptor == 0:
                 line = os.read(0, 4096)
                 if not line:
@@ -134,6 +132,9 @@ def _due(impairment: Impairment, now: float, rng: random.Random) -> list[float]:
 def main() -> None:
     port, uplink, seed = sys.argv[1:]
     port_descriptor, uplink_descriptor = open_tap(port), open_tap(uplink)
+    # A cable does not wait for the processor of the hosts that it joins.
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
     print("ready", flush=True)
     forward(port_descriptor, uplink_descriptor, random.Random(int(seed)))
 
