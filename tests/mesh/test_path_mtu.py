@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.mesh.clockwork import Clockwork
 from wgpy.addresses import Endpoint
-from wgpy.mesh.path_mtu import RETRY_INTERVAL, SEARCH_INTERVAL, SIZES
+from wgpy.mesh.path_mtu import CHECK_INTERVAL, RETRY_INTERVAL, SEARCH_INTERVAL, SIZES
 from wgpy.mesh.paths import (
     PACKETS_A_SECOND,
     PACKETS_AT_ONCE,
@@ -27,6 +27,8 @@ FULL = 1380
 LAN = Endpoint.parse("192.168.7.2:51820")
 PUBLIC = Endpoint.parse("198.51.100.7:51820")
 BOB = "b" * 32
+LOOK = 0.5
+"""Seconds between two times that the agent tells what became of data."""
 
 
 class Net(Clockwork):
@@ -63,6 +65,13 @@ class Net(Clockwork):
                     self.sent.append((self.now, len(data)))
                     if len(data) <= self.room.get(to, 0) and self.passes():
                         self._answers.append((self.now + self.rtt, peer, to, encode_pong(probe.id)))
+
+    def exchange(self, seconds: float, unanswered: Callable[[], float] = lambda: 0.0) -> None:
+        """Data goes to and fro, and for so long it has gone unanswered."""
+        for _ in range(round(seconds / LOOK)):
+            self.machine.observe(BOB, unanswered(), True, self.now)
+            self._take()
+            self.run(LOOK)
 
     @property
     def mtu(self) -> int | None:
@@ -153,6 +162,59 @@ def test_a_path_that_shrank_is_found_by_the_next_search() -> None:
     net.room[PUBLIC] = 1280
     net.run(SEARCH_INTERVAL + ROUND_INTERVAL + 3)
     assert [mtu for _, mtu in net.set] == [1280]
+
+
+@pytest.mark.parametrize(("before", "after"), [(FULL, 1280), (1344, 1200)])
+def test_a_path_that_shrinks_while_data_goes_unanswered_is_found_in_seconds(before: int, after: int) -> None:
+    net = net_with(before)
+    net.run(30.0)
+    net.room[PUBLIC] = after
+    began = net.now
+
+    def unanswered() -> float:
+        """PONGs come, and each is an answer."""
+        heard = net.machine.report(BOB, net.now).candidates[0].state  # type: ignore[union-attr]
+        return min(net.now - began, float(heard.split()[1]))
+
+    net.exchange(6.0, unanswered)
+    assert net.mtu == after
+    assert net.set[-1][0] - began < 5.0
+
+
+@pytest.mark.parametrize(("before", "after"), [(FULL, 1280), (1344, 1200)])
+def test_so_is_one_whose_short_packets_are_still_answered(before: int, after: int) -> None:
+    net = net_with(before)
+    net.exchange(31.0)
+    net.room[PUBLIC] = after
+    began = net.now
+    net.exchange(CHECK_INTERVAL + 5.0)
+    assert net.mtu == after
+    assert net.set[-1][0] - began < CHECK_INTERVAL + 4.0
+
+
+@pytest.mark.parametrize(("room", "found"), [(FULL, FULL), (1300, 1280)])
+def test_while_data_goes_a_size_that_holds_costs_one_packet_in_ten_seconds(room: int, found: int) -> None:
+    net = net_with(room)
+    net.run(10.0)
+    before, known = net.now, len(net.set)
+    net.exchange(SEARCH_INTERVAL - 60.0)
+    tried = net.tried(before)
+    assert set(tried) == {found}
+    assert len(tried) == pytest.approx((SEARCH_INTERVAL - 60.0) / CHECK_INTERVAL, abs=2)
+    assert len(net.set) == known
+    if room != FULL:
+        net.room[PUBLIC] = FULL
+        net.exchange(2 * ROUND_INTERVAL + 5.0)
+        assert net.mtu is None, "that it is checked does not keep it from being searched"
+
+
+def test_of_a_path_on_which_nothing_is_answered_no_size_is_asked() -> None:
+    net = net_with(FULL)
+    net.run(30.0)
+    net.room[PUBLIC] = 0
+    before = net.now
+    net.exchange(60.0, lambda: net.now - before + 1.0)
+    assert net.tried(before) == []
 
 
 def test_a_change_of_network_is_followed_by_a_search_at_once() -> None:

@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import secrets
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ from typing import Final
 import pytest
 
 from tests.netns.hosts import Host, Lab
-from tests.netns.meeting import RoutedInternet
+from tests.netns.meeting import Pings, RoutedInternet
 from tests.netns.mesh import Family, Mesh, Node
 from tests.netns.processes import wait_until
 from wgpy.engine import ENGINES
@@ -52,19 +53,24 @@ _numbers = itertools.count(1)
 
 
 class SilentRouter(RoutedInternet):
-    """Narrow between two hosts, which do not reach each other over the family that is not `outer`."""
+    """Two hosts reach each other over the family `outer` alone, by a link that may be, or become, narrow."""
+
+    def part(self, one: Host, two: Host, outer: Family) -> None:
+        self._rule("v6" if outer == "v4" else "v4", one, two, "blackhole")
 
     def narrow(self, one: Host, two: Host, outer: Family, *, passes_fragments: bool = False) -> None:
-        addresses = {"v4": (one.ipv4, two.ipv4), "v6": (one.ipv6, two.ipv6)}
-        for family, pair in addresses.items():
-            flag = f"-{family[1]}"
-            for source, to in (pair, pair[::-1]):
-                table = ("lookup", "100") if family == outer else ("blackhole",)
-                self.switch.run("ip", flag, "rule", "add", "from", f"{source}", "to", f"{to}", *table)
-                if family == outer:
-                    route = (f"{to}", "dev", "br0", "mtu", f"{LINK}", "table", "100")
-                    self.switch.run("ip", flag, "route", "add", *route)
         self.switch.run("nft", "-f", "-", input=_SILENT + ("" if passes_fragments else _WHOLE))
+        for to in (one, two):
+            address = to.ipv4 if outer == "v4" else to.ipv6
+            route = (f"{address}", "dev", "br0", "mtu", f"{LINK}", "table", "100")
+            self.switch.run("ip", f"-{outer[1]}", "route", "add", *route)
+        self._rule(outer, one, two, "lookup", "100")
+
+    def _rule(self, family: Family, one: Host, two: Host, *table: str) -> None:
+        pair = (one.ipv4, two.ipv4) if family == "v4" else (one.ipv6, two.ipv6)
+        for source, to in (pair, pair[::-1]):
+            rule = ("from", f"{source}", "to", f"{to}", *table)
+            self.switch.run("ip", f"-{family[1]}", "rule", "add", *rule)
 
 
 _SILENT: Final = """
@@ -88,19 +94,23 @@ table bridge whole {
 
 
 @contextlib.contextmanager
-def nodes(outer: Family, engine: str, *, passes_fragments: bool = False) -> Iterator[tuple[Node, Node]]:
-    """Two with a direct path between them, that is narrow."""
+def nodes(
+    outer: Family, engine: str, *, is_narrow: bool = True, passes_fragments: bool = False
+) -> Iterator[tuple[SilentRouter, Node, Node]]:
+    """Two with a direct path between them, that is narrow or may become so."""
     with Lab("mtu") as lab:
         internet = SilentRouter(lab)
         mesh = Mesh(internet)
         one, two = (mesh.node(name) for name in ("one", "two"))
-        internet.narrow(one.host, two.host, outer, passes_fragments=passes_fragments)
+        internet.part(one.host, two.host, outer)
+        if is_narrow:
+            internet.narrow(one.host, two.host, outer, passes_fragments=passes_fragments)
         for node in (one, two):
             node.up(mesh.token(), env={"WGPY_ENGINE": engine})
         for node in (one, two):
             node.wait_up()
         wait_until(lambda: is_direct(one, two, outer) and is_direct(two, one, outer), "a direct path")
-        yield one, two
+        yield internet, one, two
 
 
 def is_direct(node: Node, other: Node, outer: Family) -> bool:
@@ -141,7 +151,7 @@ def send_datagrams(one: Node, two: Node, family: Family, *sizes: int) -> None:
 @pytest.mark.parametrize("outer", ["v6", "v4"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_connections_go_on_where_long_packets_vanish(outer: Family, engine: str) -> None:
-    with nodes(outer, engine) as pair:
+    with nodes(outer, engine) as (_, *pair):
         for one, two in (pair, pair[::-1]):
             transfer(one, two, "v4")
             transfer(one, two, "v6")
@@ -157,8 +167,35 @@ def test_connections_go_on_where_long_packets_vanish(outer: Family, engine: str)
 
 
 def test_nothing_changes_where_fragments_pass() -> None:
-    with nodes("v4", ENGINES[0], passes_fragments=True) as (one, two):
+    with nodes("v4", ENGINES[0], passes_fragments=True) as (_, one, two):
         transfer(one, two, "v4")
         echo = one.host.run("ping", "-c1", "-W5", "-Mdo", "-s1352", two.address("v4")).stdout
         assert "1 received" in echo
         assert (path_mtu(one, two), path_mtu(two, one)) == (None, None)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_path_that_shrinks_under_a_connection_is_found_out_in_seconds(engine: str) -> None:
+    with nodes("v6", engine, is_narrow=False) as (internet, one, two):
+        for first, second in ((one, two), (two, one)):
+            transfer(first, second, "v4")
+        assert (path_mtu(one, two), path_mtu(two, one)) == (None, None)
+        internet.narrow(one.host, two.host, "v6")
+        began = time.monotonic()
+        # A kernel that was told of an MTU offers less the other way, too: that goes by the other family.
+        ways: tuple[tuple[Node, Node, Family], ...] = ((one, two, "v4"), (two, one, "v6"))
+        for first, second, family in ways:
+            transfer(first, second, family)
+        print(f"both transfers took {time.monotonic() - began:.1f} s")
+        assert (path_mtu(one, two), path_mtu(two, one)) == (ROOM, ROOM)
+
+
+def test_a_path_that_shrinks_while_short_packets_still_pass_is_found_out_as_soon() -> None:
+    with nodes("v6", ENGINES[0], is_narrow=False) as (internet, one, two):
+        transfer(one, two, "v4")
+        pings = Pings(one.host, two.address("v4"))
+        wait_until(lambda: len(pings.answers()) > 20, "echoes come back")
+        internet.narrow(one.host, two.host, "v6")
+        transfer(one, two, "v4")
+        answers = pings.stop()
+        assert max(later - earlier for earlier, later in itertools.pairwise(answers)) < 1

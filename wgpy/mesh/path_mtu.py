@@ -2,7 +2,8 @@
 
 A PING of the device's MTU is answered: all is well. Where three of them are lost, a few sizes are tried
 together, with a short one that tells whether the path works at all, and the longest that is answered is the
-path's MTU. Sizes are those of packets in the tunnel; a PING is sealed as a packet of its size is.
+path's MTU. While data goes, what was found is checked by a PING of that size; where that is lost, all is
+searched anew. Sizes are those of packets in the tunnel; a PING is sealed as a packet of its size is.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 from wgpy.mesh.probe import PING_SIZE
 
 TRIES: Final = 3
-"""Of the whole size alone, and then of all sizes together."""
+"""Of one size alone, and then of all sizes together."""
 TRY_INTERVAL: Final = 0.5
 """Seconds between two of them."""
 SIZES: Final = (1408, 1344, 1312, 1280, 1200, 1168)
@@ -21,12 +22,16 @@ SEARCH_INTERVAL: Final = 600.0
 """Seconds for which what was found holds."""
 RETRY_INTERVAL: Final = 60.0
 """The same where nothing at all was answered."""
+CHECK_INTERVAL: Final = 10.0
+"""Seconds between two checks while data goes."""
+DOUBT_INTERVAL: Final = 2.0
+"""The same when data goes unanswered and PINGs do not: perhaps they are but shorter."""
 
 
 class PathSize:
     """Of one path, as long as that is used."""
 
-    __slots__ = ("_answered", "_full", "_search_at", "_tries", "mtu", "next_at")
+    __slots__ = ("_answered", "_began_at", "_expected", "_full", "_search_at", "_tries", "mtu", "next_at")
 
     def __init__(self) -> None:
         self.mtu: int | None = None
@@ -36,6 +41,8 @@ class PathSize:
         self.next_at: float | None = None
         """When `sizes` are to be sent; None: nothing is being searched."""
         self._full = 0
+        self._expected = 0
+        self._began_at = float("-inf")
         self._tries = 0
         self._answered = 0
         self._search_at: float | None = None
@@ -44,10 +51,15 @@ class PathSize:
         """Whether a search should begin."""
         return self.next_at is None and (self._search_at is None or now >= self._search_at)
 
-    def begin(self, full: int, now: float) -> None:
-        """Search, for a device whose MTU is `full`."""
+    def is_check_due(self, interval: float, now: float) -> bool:
+        """Whether nobody looked for so many seconds at whether what was found still holds."""
+        return self.next_at is None and self._search_at is not None and now - self._began_at >= interval
+
+    def begin(self, full: int, now: float, *, is_check: bool = False) -> None:
+        """Search, for a device whose MTU is `full`. `is_check`: only if what was found does not hold."""
         self._full, self._tries, self._answered = full, 0, 0
-        self.next_at = now
+        self._expected = self.mtu if is_check and self.mtu is not None else full
+        self.next_at = self._began_at = now
 
     def forget(self) -> None:
         """The path is not used any more, or may have become another. What was found holds until it is
@@ -59,7 +71,7 @@ class PathSize:
     def sizes(self) -> tuple[int, ...]:
         """Octets of the PINGs that are to be sent at `next_at`; none: then the search is over."""
         if self._tries < TRIES:
-            return (self._full,)
+            return (self._expected,)
         if self._tries >= 2 * TRIES:
             return ()
         tried = (self._full, *(size for size in SIZES if size < self._full), PING_SIZE)
@@ -86,6 +98,8 @@ class PathSize:
         self._answered = size
         if size >= self._full:
             self.mtu, self.next_at, self._search_at = None, None, now + SEARCH_INTERVAL
+        elif self._tries <= TRIES and size >= self._expected:
+            self.next_at = None
         elif self.next_at is None or (self.mtu is not None and size > self.mtu):
             self.mtu = self._found
 

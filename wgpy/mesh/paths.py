@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from wgpy.addresses import Endpoint
+from wgpy.mesh import path_mtu
 from wgpy.mesh.bucket import Bucket
 from wgpy.mesh.path_mtu import PathSize
 from wgpy.mesh.probe import Probe, encode_ping, encode_pong, parse_probe_untrusted
@@ -515,8 +516,11 @@ class PathMachine:
         rtt = now - sent_at
         candidate.rtt = rtt if candidate.rtt is None else min(rtt, candidate.rtt * 0.75 + rtt * 0.25)
         candidate.answered_at, candidate.tries, candidate.next_at = now, 0, None
+        was_suspect = peer.suspect_at is not None
         self._choose(peer, now)
         self._search_size(peer, now)
+        if was_suspect and candidate is peer.used:
+            self._check_size(peer, path_mtu.DOUBT_INTERVAL, now)
 
     def _try(self, peer: _Peer, where: Iterable[Endpoint], origin: Endpoint, now: float) -> None:
         """It says that it is there: one PING to each, and the same of us in return, for both ends' NATs must
@@ -564,7 +568,8 @@ class PathMachine:
 
     def observe(self, peer_id: str, unanswered: float, has_session: bool, now: float) -> None:
         """What the engine knows: for how long data has been sent without anything authenticated coming back,
-        0: it was answered. To be told every half second of peers with such data, and when that ends.
+        0: it was answered. To be told every half second of peers with which data is exchanged, and when that
+        ends.
         """
         peer = self._peers.get(peer_id)
         if peer is None:
@@ -574,6 +579,7 @@ class PathMachine:
             if peer.suspect_at is not None or peer.also:
                 peer.suspect_at = None
                 self._send_also(peer, ())
+            self._check_size(peer, path_mtu.CHECK_INTERVAL, now)
             return
         if peer.suspect_at is None:
             peer.suspect_at = now
@@ -690,6 +696,15 @@ class PathMachine:
             return
         if used.is_fresh(now) and used.size.is_due(now):
             used.size.begin(self._mtu, now)
+            self._try_sizes(peer, now)
+
+    def _check_size(self, peer: _Peer, interval: float, now: float) -> None:
+        """Of the path in use, by which data goes: it may have shrunk."""
+        used = peer.used
+        if self._mtu is None or used is None or not peer.has_session or peer.is_quiet:
+            return
+        if used.size.is_check_due(interval, now):
+            used.size.begin(self._mtu, now, is_check=True)
             self._try_sizes(peer, now)
 
     def _try_sizes(self, peer: _Peer, now: float) -> None:
