@@ -62,6 +62,7 @@ def clients() -> None:
 @click.option(
     "--reach", multiple=True, metavar="NODE|RANGE", help="What alone it may reach. May be repeated."
 )
+@click.option("--internet", is_flag=True, help="All that it sends goes by the gateway, the internet too.")
 @click.option("--address", "addresses", multiple=True, help="An address of your choice, of each family.")
 @click.option("--expires", metavar="TIME", help="Keep it out after that long from now, or never.")
 @click.option("--group", help="The gateways that it comes in by; not needed when there is one group.")
@@ -79,6 +80,7 @@ def add(
     *,
     name: str,
     reach: tuple[str, ...],
+    internet: bool,
     addresses: tuple[str, ...],
     expires: str | None,
     group: str | None,
@@ -98,8 +100,8 @@ def add(
     nothing but the file, sealed under the link, until that is used.
     """
     body: dict[str, object] = {"name": name, "group": group, "addresses": list(addresses)}
-    if reach:
-        body["reach"] = _reach(reach)
+    if reach or internet:
+        body["reach"] = _reach(reach, internet=internet)
     if expires is not None and (age := parse_end(expires)) is not None:
         body["expires_at"] = time.time() + age
     with client_of(state_dir) as client:
@@ -221,10 +223,11 @@ def _give(
     showing.show(made, text)
 
 
-def _reach(words: Sequence[str]) -> dict[str, object]:
-    """Names of nodes, and ranges: what has a dot, a colon or a slash in it."""
+def _reach(words: Sequence[str], *, internet: bool) -> dict[str, object]:
+    """Names of nodes, and ranges: what has a dot, a colon or a slash in it. None: everything."""
     ranges = [word for word in words if any(char in word for char in "./:")]
-    return {"nodes": [word for word in words if word not in ranges], "ranges": ranges}
+    nodes = [word for word in words if word not in ranges]
+    return {"everything": not words, "nodes": nodes, "ranges": ranges, "internet": internet}
 
 
 @clients.command("list")
@@ -251,10 +254,10 @@ def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _reach_shown(row: Mapping[str, Any]) -> str:
-    if row["reach"]["everything"]:
-        return "everything"
+    reach = row["reach"]
     names = [node["name"] or node["id"][:8] for node in row["reach_nodes"]]
-    return ", ".join([*names, *row["reach"]["ranges"]])
+    words = ["everything"] if reach["everything"] else [*names, *reach["ranges"]]
+    return ", ".join([*words, *(["the internet"] if reach["internet"] else [])])
 
 
 def _age_shown(row: Mapping[str, Any]) -> str:
@@ -350,6 +353,7 @@ def enable(*, name: str, network: str | None, dry_run: bool, state_dir: Path | N
     "--reach", multiple=True, metavar="NODE|RANGE", help="What alone it may reach. May be repeated."
 )
 @click.option("--reach-everything", is_flag=True, help="Whatever its gateway reaches.")
+@click.option("--internet/--no-internet", default=None, help="Whether the internet too, by the gateway.")
 @click.option("--expires", metavar="TIME", help="Keep it out after that long from now, or never.")
 @network_option
 @dry_run_option
@@ -362,6 +366,7 @@ def edit(
     rename: str | None,
     reach: tuple[str, ...],
     reach_everything: bool,
+    internet: bool | None,
     expires: str | None,
     network: str | None,
     dry_run: bool,
@@ -372,15 +377,21 @@ def edit(
     change: dict[str, object] = {}
     if rename is not None:
         change["name"] = rename
-    if reach or reach_everything:
-        if reach and reach_everything:
-            raise ConfigError("say either --reach or --reach-everything")
-        change["reach"] = None if reach_everything else _reach(reach)
+    if reach and reach_everything:
+        raise ConfigError("say either --reach or --reach-everything")
+    if reach or reach_everything or internet is not None:
+        with client_of(state_dir) as client:
+            found = client.call("GET", "networks", only_network(client, network), "clients", name)["reach"]
+        wanted = _reach(reach, internet=found["internet"]) if reach or reach_everything else dict(found)
+        change["reach"] = wanted if internet is None else wanted | {"internet": internet}
     if expires is not None:
         age = parse_end(expires)
         change["expires_at"] = None if age is None else time.time() + age
     if not change:
-        raise ConfigError("say what to change: --rename, --reach, --reach-everything or --expires")
+        raise ConfigError(
+            "say what to change: --rename, --reach, --reach-everything, --internet, --no-internet "
+            "or --expires"
+        )
     _edit(name, change, "is changed", network, state_dir, dry_run=dry_run, as_json=as_json)
 
 

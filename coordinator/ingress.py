@@ -95,8 +95,8 @@ def check_reachable(prefix: Prefix, network_ranges: Sequence[Prefix], published:
     """
     if not prefix.prefixlen:
         raise ConfigError(
-            f"{prefix} is everything there is, and clients reach the network and the ranges behind its "
-            "gateways alone"
+            f"{prefix} is everything there is, and no range of the network: what gives a client the internet "
+            "is `--internet`"
         )
     if any(is_inside(prefix, known) for known in (*network_ranges, *published)):
         return

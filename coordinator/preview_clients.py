@@ -59,10 +59,11 @@ class Outside:
 
     def reach_of(self, client: Outsider) -> str:
         """`whatever its gateway reaches`, or what alone in words."""
+        internet = ["the internet"] if client.reach.internet else []
         if client.reach.everything:
-            return "whatever its gateway reaches"
+            return _listed(["whatever its gateway reaches", *internet])
         names = [self.names[id_] for id_ in self.nodes_of(client)]
-        return _listed([*names, *map(str, client.reach.ranges)]) or "nothing any more"
+        return _listed([*names, *map(str, client.reach.ranges), *internet]) or "nothing any more"
 
 
 def outside_changes(before: Outside, after: Outside) -> Iterator[Change]:
@@ -148,6 +149,9 @@ def _client_changed(before: Outside, then: Outsider, after: Outside, now: Outsid
         if _leads_further(then.reach, now.reach):
             text = f"the file that {now.name} has does not lead there: give it the new one"
             yield Change(f"{text} (clients show --config)", is_warning=True)
+        if then.reach.internet and not now.reach.internet:
+            text = f"the file that {now.name} has leads all that it sends here: give it the new one"
+            yield Change(f"{text} (clients show --config)", is_warning=True)
 
 
 def _end(client: Outsider) -> str:
@@ -159,6 +163,9 @@ def _end(client: Outsider) -> str:
 
 
 def _leads_further(then: Reach, now: Reach) -> bool:
+    """Whether it does so in the file: with the internet that leads everywhere."""
+    if then.internet or now.internet:
+        return now.internet and not then.internet
     if then.everything or now.everything:
         return now.everything and not then.everything
     return not (set(now.nodes) <= set(then.nodes) and set(now.ranges) <= set(then.ranges))

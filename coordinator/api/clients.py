@@ -35,10 +35,14 @@ LinkAge = Annotated[
 
 
 class Reaches(msgspec.Struct):
-    """Nodes (names or ids) and ranges that it may reach, and nothing else; the gateway sees to it."""
+    """Nodes (names or ids) and ranges that it may reach, and nothing else, or `everything` that the gateway
+    reaches of the network; and with `internet` all the rest, by the gateway. The gateway sees to it.
+    """
 
     nodes: Reached = []
     ranges: Reached = []
+    everything: bool = False
+    internet: bool = False
 
 
 class NewClient(msgspec.Struct):
@@ -81,7 +85,12 @@ class Link(msgspec.Struct):
 def _reach(reach: Reaches | None) -> clients.ReachWish:
     if reach is None:
         return clients.ReachWish()
-    return clients.ReachWish(tuple(reach.nodes), tuple(map(parse_range, reach.ranges)))
+    ranges = tuple(map(parse_range, reach.ranges))
+    if not reach.everything:
+        return clients.ReachWish(tuple(reach.nodes), ranges, reach.internet)
+    if reach.nodes or ranges:
+        raise ConfigError("a client reaches everything, or the nodes and ranges that are named; got both")
+    return clients.ReachWish(internet=reach.internet)
 
 
 def _address(text: str) -> IPAddress:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from coordinator.addresses import RandomSource
 from coordinator.errors import Refusal
+from coordinator.gateways import EXIT_RANGES
 from coordinator.ingress import SESSION_TIME, allowed_prefixes, check_reachable, crowded_gateway
 from coordinator.names import check_node_name
 from coordinator.store import forwards as forward_rows
@@ -75,10 +76,11 @@ class ClientRow:
 
 @dataclass(frozen=True, slots=True)
 class ReachWish:
-    """Where a client is to go: `nodes` are names or ids. Neither: everything."""
+    """Where a client is to go: `nodes` are names or ids. Neither: everything. `internet`: out there, too."""
 
     nodes: tuple[str, ...] | None = None
     ranges: tuple[Prefix, ...] | None = None
+    internet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,12 +279,12 @@ def _key_of(group: GroupRow) -> PublicKey:
 def resolve_reach(connection: Connection, network_id: str, wish: ReachWish) -> Reach:
     """With the nodes' ids. Raises ConfigError, Refusal `not_found`."""
     if wish.nodes is None and wish.ranges is None:
-        return Reach()
+        return Reach(internet=wish.internet)
     ranges = tuple(dict.fromkeys(wish.ranges or ()))
     ids = tuple(
         dict.fromkeys(forward_rows.find_node_id(connection, network_id, each) for each in wish.nodes or ())
     )
-    if not ids and not ranges:
+    if not ids and not ranges and not wish.internet:
         raise ConfigError("a client that may reach nothing is of no use: name nodes or ranges, or disable it")
     if max(len(ids), len(ranges)) > MAX_REACHED:
         raise ConfigError(
@@ -291,7 +293,7 @@ def resolve_reach(connection: Connection, network_id: str, wish: ReachWish) -> R
     published = _published(connection, network_id)
     for prefix in ranges:
         check_reachable(prefix, read_ranges(connection, network_id), published)
-    return Reach(everything=False, nodes=ids, ranges=ranges)
+    return Reach(everything=False, nodes=ids, ranges=ranges, internet=wish.internet)
 
 
 def _published(connection: Connection, network_id: str) -> list[Prefix]:
@@ -403,6 +405,8 @@ def read_file(connection: Connection, row: ClientRow) -> ClientFile:
         for texts in connection.execute(select(nodes.c.addresses).where(mine)).scalars():
             reached += map(ipaddress.ip_network, texts)
         reached += row.reach.ranges
+    if row.reach.internet:
+        reached += EXIT_RANGES
     return ClientFile(
         addresses=row.addresses,
         servers=(*servers, network.suffix) if servers else (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
@@ -49,6 +50,33 @@ def test_each_client_may_go_where_it_may_and_intervals_do_not_overlap() -> None:
     )
     [after] = client_setting(more, GatewayPlan(), HostFacts(), "wg-home", None).tables.values()
     assert after.form == table.form
+
+
+def test_the_internet_is_neither_the_network_nor_where_the_host_stands() -> None:
+    part = ClientPart(
+        "wg-home-in",
+        nets("10.7.252.1/32"),
+        {PHONE: nets("10.7.0.0/16"), TABLET: nets("10.7.0.0/16")},
+        frozenset({PHONE}),
+        nets("10.7.0.0/16", "192.168.9.0/24"),
+        {4: ("eth0",)},
+    )
+    facts = HostFacts(connected=nets("192.168.1.0/24"))
+    setting = client_setting(part, GatewayPlan(), facts, "wg-home", None)
+    [table] = setting.tables.values()
+    sets = {each.name: each.elements for each in table.sets}
+    assert sets["online4"] == {"10.7.252.2/32"}
+    assert sets["near4"] == {"10.7.0.0/16", "192.168.1.0/24", "192.168.9.0/24"}
+    assert "online6" not in sets
+    rules = {chain.name: "\n".join(chain.rules) for chain in table.chains}
+    assert "@online4 ct original ip daddr != @near4 masquerade" in rules["postrouting"]
+    assert setting.sysctls["net/ipv4/conf/eth0/forwarding"] == "1"
+    # Who else may is an element; nobody, or no way out: no rule at all.
+    both = replace(part, online=frozenset({PHONE, TABLET}))
+    [more] = client_setting(both, GatewayPlan(), facts, "wg-home", None).tables.values()
+    assert more.form == table.form
+    [none] = client_setting(replace(part, outward={}), GatewayPlan(), facts, "wg-home", None).tables.values()
+    assert "masquerade" not in str(none)
 
 
 def test_letting_clients_in_is_a_choice_of_its_own() -> None:

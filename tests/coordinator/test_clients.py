@@ -96,7 +96,7 @@ def test_a_range_for_a_client_lies_in_the_network_or_behind_a_gateway() -> None:
     check_reachable(ip_network("192.168.1.128/25"), mesh, lan)
     check_reachable(ip_network("10.7.3.0/24"), mesh, lan)
     for text in ("192.168.0.0/16", "10.8.0.0/16", "0.0.0.0/0", "fd07::/64"):
-        with pytest.raises(ConfigError, match=r"clients reach the network|lies in no range"):
+        with pytest.raises(ConfigError, match=r"--internet|lies in no range"):
             check_reachable(ip_network(text), mesh, lan)
 
 
@@ -242,6 +242,7 @@ async def test_a_client_with_its_own_key(sqlite_rows: Rows) -> None:
         for change, expected in (
             ({"disabled": True}, 0), ({"disabled": False}, 1),
             ({"reach": {"ranges": ["10.7.9.0/24"], "nodes": ["host-1"]}}, 1),
+            ({"reach": {"ranges": ["10.7.9.0/24"], "nodes": ["host-1"], "internet": True}}, 1),
             ({"expires_at": sqlite_rows.now + 60}, 1),
         ):  # fmt: skip
             edited = await service.admin("PATCH", f"{CLIENTS}/phone", change, ANY)
@@ -254,6 +255,11 @@ async def test_a_client_with_its_own_key(sqlite_rows: Rows) -> None:
         assert client.expires_in == 60
         assert client.reach.nodes == (first.host.id,)
         assert client.reach.ranges == (ip_network("10.7.9.0/24"),)
+        file = (await service.admin("GET", f"{CLIENTS}/phone/config")).body.decode()
+        assert client.reach.internet
+        assert "AllowedIPs = 0.0.0.0/0, ::/0\n" in file
+        reach = {"ranges": ["10.7.9.0/24"], "nodes": ["host-1"]}
+        await service.admin("PATCH", f"{CLIENTS}/phone", {"reach": reach}, ANY)
         file = (await service.admin("GET", f"{CLIENTS}/phone/config")).body.decode()
         assert "AllowedIPs = 10.7.0.1/32, 10.7.9.0/24, 10.7.252.1/32, fd07::1/128, fd07::3fff" in file
 
@@ -268,7 +274,7 @@ async def test_a_client_with_its_own_key(sqlite_rows: Rows) -> None:
         log = (await service.admin("GET", "audit")).json["entries"]
         actions = [entry["action"] for entry in log if entry["action"].startswith("client.")]
         assert actions == [
-            "client.remove", "client.edit", "client.expire", *["client.edit"] * 4, "client.create",
+            "client.remove", "client.edit", "client.expire", *["client.edit"] * 6, "client.create",
         ]  # fmt: skip
 
 
@@ -428,6 +434,11 @@ REFUSED: list[tuple[dict[str, object], str, str]] = [
     ({"name": "phone", "addresses": ["nine"]}, "malformed", "a client's address is an IP address"),
     ({"name": "phone", "reach": {"nodes": ["nobody"]}}, "not_found", "no node of this network is called"),
     ({"name": "phone", "reach": {}}, "malformed", "may reach nothing"),
+    (
+        {"name": "phone", "reach": {"everything": True, "nodes": ["host-1"]}},
+        "malformed",
+        "everything, or the nodes and ranges",
+    ),
     (
         {"name": "phone", "reach": {"ranges": ["192.168.1.0/24"]}},
         "malformed",

@@ -267,8 +267,8 @@ async def test_a_kept_out_node_is_told_by_who_loses_its_tunnel(sqlite_rows: Rows
 # --- external clients ---
 
 
-async def test_a_way_in_is_told_before_it_is_there_and_before_it_goes(sqlite_rows: Rows) -> None:
-    async with running_service(sqlite_rows) as service:
+async def test_a_way_in_is_told_before_it_is_there_and_before_it_goes(rows: Rows) -> None:
+    async with running_service(rows) as service:
         await network(service)
         first = await gateway(service)
         await gateway(service, 2)
@@ -325,11 +325,11 @@ async def test_a_way_in_is_told_before_it_is_there_and_before_it_goes(sqlite_row
         assert (kept["nodes"], kept["endpoint"]) == (["host-1"], "vpn.example.org:51820")
 
 
-async def test_a_dry_run_of_a_client_hands_out_no_key_and_keeps_nothing(sqlite_rows: Rows) -> None:
-    async with running_service(sqlite_rows) as service:
+async def test_a_dry_run_of_a_client_hands_out_no_key_and_keeps_nothing(rows: Rows) -> None:
+    async with running_service(rows) as service:
         await ready(service)
         mine = str(PrivateKey(bytes(range(1, 33))).public_key())
-        before = everything_kept(sqlite_rows)
+        before = everything_kept(rows)
         comes = "phone comes in as 10.7.252.2 and fd07::3fff:ffff:ffff:2, and reaches "
         for more in ({}, {"link_for": 600}, {"public_key": mine}):
             wish = {"name": "phone", **more}
@@ -338,30 +338,30 @@ async def test_a_dry_run_of_a_client_hands_out_no_key_and_keeps_nothing(sqlite_r
             [told] = await tried(service, "POST", CLIENTS, wish)
             assert told == f"{comes}whatever its gateway reaches [host-1]"
         reach = {"nodes": ["host-1"], "ranges": ["10.7.9.0/24"]}
-        wish = {"name": "phone", "reach": reach, "expires_at": sqlite_rows.now + 60}
+        wish = {"name": "phone", "reach": reach, "expires_at": rows.now + 60}
         [told] = await tried(service, "POST", CLIENTS, wish)
         assert told.startswith(f"{comes}host-1 and 10.7.9.0/24, until ")
-        assert everything_kept(sqlite_rows) == before
+        assert everything_kept(rows) == before
         odd = await service.admin("POST", f"{CLIENTS}?dry_run=1", wish | {"reach": {"nodes": ["nobody"]}})
         assert (odd.status, odd.code) == (404, "not_found")
 
         # What was told is what is done.
         made = (await service.admin("POST", CLIENTS, {"name": "phone", "link_for": 600})).json
         assert made["addresses"] == ["10.7.252.2", "fd07::3fff:ffff:ffff:2"]
-        before = everything_kept(sqlite_rows)
+        before = everything_kept(rows)
         for more in ({}, {"link_for": 600}, {"public_key": mine}):
             answer = await service.admin("POST", f"{CLIENTS}/phone/key?dry_run=1", more)
             assert [each["text"] for each in answer.json["changes"]] == [
                 "phone gets another key: the file that it has is of no use any more"
             ]
             assert list(answer.json) == ["changes"]
-        assert everything_kept(sqlite_rows) == before, "its link, too"
+        assert everything_kept(rows) == before, "its link, too"
         link = await service.request("POST", "/v1/client-file", {"link": made["link"]})
         assert link.status == 200
 
 
-async def test_what_is_done_to_a_client_is_told(sqlite_rows: Rows) -> None:
-    async with running_service(sqlite_rows) as service:
+async def test_what_is_done_to_a_client_is_told(rows: Rows) -> None:
+    async with running_service(rows) as service:
         await ready(service)
         await service.member(2)
         await service.admin("POST", CLIENTS, {"name": "phone"})
@@ -385,6 +385,20 @@ async def test_what_is_done_to_a_client_is_told(sqlite_rows: Rows) -> None:
             "phone reaches whatever its gateway reaches; it was host-2 [host-1]",
             "! the file that phone has does not lead there: give it the new one (clients show --config)",
         ]
+        online = {"reach": {"nodes": ["host-2"], "internet": True}}
+        assert await tried(service, "PATCH", one, online) == [
+            "phone reaches host-2 and the internet; it was host-2 [host-1]",
+            "! the file that phone has does not lead there: give it the new one (clients show --config)",
+        ]
+        await service.admin("PATCH", one, online, ANY)
+        assert await tried(service, "PATCH", one, {"reach": None}) == [
+            "phone reaches whatever its gateway reaches; it was host-2 and the internet [host-1]",
+            (
+                "! the file that phone has leads all that it sends here: give it the new one "
+                "(clients show --config)"
+            ),
+        ]
+        await service.admin("PATCH", one, {"reach": {"nodes": ["host-2"]}}, ANY)
         gone = await tried(service, "DELETE", f"{HOME}/nodes/host-2")
         assert gone[-1] == "phone reaches nothing any more; it was host-2 [host-1]"
         renamed = await tried(service, "PATCH", f"{HOME}/nodes/host-2", {"name": "nas"})

@@ -17,7 +17,16 @@ from tests.netns.hosts import Host, Internet, Lab
 from tests.netns.mesh import Mesh, Node
 from tests.netns.places import Lan, footprint
 from tests.netns.processes import wait_until
-from tests.netns.test_gateways import problems, reaches, wait_active
+from tests.netns.test_gateways import (
+    SERVE,
+    Outer,
+    problems,
+    reaches,
+    source_seen_by,
+    use_router,
+    wait_active,
+    world,
+)
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -302,3 +311,70 @@ def test_a_standby_takes_over_with_the_same_file_when_the_address_moves(mesh: Me
     wait_pings(phone.host, laptop.address("v4"), 60, why=shown)
     wait_pings(laptop.host, address, 60, why=shown)
     wait_until(lambda: listed(mesh, "phone")["gateway_name"] == "second", "it is seen at the second", 20)
+
+
+@pytest.mark.timeout(300)
+def test_all_that_a_phone_sends_goes_by_its_gateway_if_it_may(lab: Lab, mesh: Mesh) -> None:
+    server, lan = world(lab, mesh), Lan(lab, "lan")
+    server.start("python", "-c", SERVE, log="serve").wait_text("serving")
+    lan.machine("nas", 10)
+    ingress, laptop = mesh.node("ingress"), mesh.node("laptop")
+    use_router(ingress, mesh)
+    lan.plug(ingress.host, 1)
+    before = footprint(ingress.host)
+    for node in (ingress, laptop):
+        node.up(mesh.token())
+        node.wait_up()
+    endpoint = f"{ingress.host.ipv4}:51999"
+    make_gateway(mesh, endpoint, ingress)
+    text = mesh.admin("clients", "add", "phone", "--internet")
+    assert "AllowedIPs = 0.0.0.0/0, ::/0\n" in text
+    assert "the internet" in mesh.admin("clients", "list")
+    phone, shown = Phone(mesh, "phone"), why(mesh, ingress)
+    router = lab.hosts["router"]
+    phone.host.ip(f"route add default via {router.ipv4}", f"route add default via {router.ipv6}")
+
+    # Two words here, too: without that of the host the internet stays out, and both are told why.
+    phone.up(text)
+    wait_pings(phone.host, laptop.address("v4"), why=shown)
+    wait_until(lambda: "wgpy set --advertise exit,ingress" in problems(ingress), "the node says why", 10)
+    told = "clients have no internet here"
+    wait_until(lambda: told in mesh.admin("clients", "gateway", "list"), "the admin is told why", 20)
+    assert source_seen_by(server, phone, "203.0.113.9") == ""
+    ingress.host.run("wgpy", "set", "--advertise", "exit,ingress")
+    wait_until(
+        lambda: source_seen_by(server, phone, "203.0.113.9") == str(ingress.host.ipv4), "by the gateway", 20
+    )
+    assert source_seen_by(server, phone, "2001:db8:cb::9") == str(ingress.host.ipv6)
+    wait_until(lambda: told not in mesh.admin("clients", "gateway", "list"), "all is well", 20)
+
+    # Nothing but the tunnel is on the phone's wire.
+    outer = Outer(phone.host)
+    for address in ("203.0.113.9", "2001:db8:cb::9", "203.0.113.77"):
+        source_seen_by(server, phone, address)
+        phone.host.run("ping", "-c2", "-i0.2", "-W1", address, check=False)
+    wait_until(lambda: outer.saw(str(ingress.host.ipv4)), "tunnel packets")
+    assert outer.leaks(str(ingress.host.ipv4)) == set()
+
+    # The internet is neither the gateway's LAN, nor the gateway, nor what of the mesh it may not reach.
+    assert not reaches(phone.host, "192.168.1.10")
+    assert not reaches(phone.host, "fd12:1::a")
+    assert not reaches(phone.host, "192.168.1.1")
+    mesh.admin("clients", "edit", "phone", "--reach", "ingress")
+    wait_until(lambda: not reaches(phone.host, laptop.address("v4")), "it is held to the gateway", 10)
+    assert source_seen_by(server, phone, "203.0.113.9") == str(ingress.host.ipv4)
+
+    # Held at the gateway: the phone's file still names everything.
+    mesh.admin("clients", "edit", "phone", "--no-internet")
+    wait_until(lambda: source_seen_by(server, phone, "203.0.113.9") == "", "the internet is cut", 10)
+    assert source_seen_by(server, phone, "2001:db8:cb::9") == ""
+    assert reaches(phone.host, ingress.address("v4"), 5)
+    mesh.admin("clients", "edit", "phone", "--internet")
+    wait_until(
+        lambda: source_seen_by(server, phone, "203.0.113.9") == str(ingress.host.ipv4), "it is back", 20
+    )
+
+    phone.down()
+    assert source_seen_by(server, phone, "203.0.113.9") == str(phone.host.ipv4)
+    ingress.host.run("wgpy", "down")
+    assert footprint(ingress.host) == before

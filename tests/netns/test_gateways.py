@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -37,6 +37,13 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture
 def mesh(lab: Lab) -> Mesh:
     return Mesh(Internet(lab))
+
+
+class HasHost(Protocol):
+    """A node, or who else has a host of its own."""
+
+    @property
+    def host(self) -> Host: ...
 
 
 def reaches(host: Host, address: str, timeout: int = 1) -> bool:
@@ -355,12 +362,12 @@ def world(lab: Lab, mesh: Mesh) -> Host:
     return server
 
 
-def use_router(node: Node, mesh: Mesh) -> None:
+def use_router(node: HasHost, mesh: Mesh) -> None:
     router = mesh.internet.lab.hosts["router"]
     node.host.ip(f"route add default via {router.ipv4}", f"route add default via {router.ipv6}")
 
 
-def source_seen_by(server: Host, node: Node, address: str) -> str:
+def source_seen_by(server: Host, node: HasHost, address: str) -> str:
     """As whom the server sees this node; "" when it does not come through."""
     script = f"""
 import socket

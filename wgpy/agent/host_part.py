@@ -5,7 +5,7 @@ worked out by pure modules; here the host is looked at, and brought to it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -13,6 +13,7 @@ import trio
 
 from wgpy.addresses import IPAddress, Prefix, is_inside
 from wgpy.agent import marked
+from wgpy.agent.advertise import EXIT_RANGES
 from wgpy.agent.choices import LocalChoices
 from wgpy.agent.client_filter import ClientPart, client_setting, clients_interface
 from wgpy.agent.exit_node import OwnLink, exit_setting
@@ -75,18 +76,24 @@ class HostPart:
         pools = () if mark is None else mark.ranges
         places = [forward for forward in given if forward.range not in pools]
         facts = look_at_ways(
-            places, self._interface, choices.mark if choices.exit_node else 0, for_clients=bool(pools)
+            places,
+            self._interface,
+            choices.mark if choices.exit_node else 0,
+            for_clients=bool(pools),
+            online=self._has_online,
         )
         self.plan = self._with_clients(
             plan_gateway(places, choices.advertise, facts, self._interface),
             [forward.range for forward in given if forward.range in pools],
         )
+        outward = self._plan_internet(choices, facts)
         self.connected = facts.connected
         self._guards = facts.guards if self.plan.ranges else ()
         tag = f"wgpy {self._name}" if choices.opens_firewall else None
         setting = gateway_setting(self.plan, ranges, facts, self._interface, tag)
         if self.clients is not None and self.plan.clients:
-            setting = setting.joined(client_setting(self.clients, self.plan, facts, self._interface, tag))
+            part = replace(self.clients, outward=outward)
+            setting = setting.joined(client_setting(part, self.plan, facts, self._interface, tag))
         if choices.exit_node:
             link = OwnLink(self._interface, index, tuple(addresses))
             setting = setting.joined(
@@ -111,6 +118,30 @@ class HostPart:
             problems = (*plan.problems, *((pool, reason) for pool in pools))
             return replace(plan, problems=problems)
         return replace(plan, clients=tuple(pools))
+
+    @property
+    def _has_online(self) -> bool:
+        """Whether a client may use the internet."""
+        return self.clients is not None and bool(self.clients.online)
+
+    def _plan_internet(self, choices: LocalChoices, facts: HostFacts) -> Mapping[int, tuple[str, ...]]:
+        """By which interfaces clients leave for it, by IP version. If by none, the plan says why."""
+        if not self._has_online or not self.plan.clients:
+            return {}
+        ways: dict[int, tuple[str, ...]] = {
+            prefix.version: (self._interface,) if choices.exit_node else facts.ways.get(prefix, ())
+            for prefix in EXIT_RANGES
+        }
+        reason = ""
+        if not choices.advertise.as_exit:
+            reason = "this host has not agreed: wgpy set --advertise exit,ingress"
+        elif not any(ways.values()):
+            reason = "this host has no default route"
+        if not reason:
+            return ways
+        text = f"clients have no internet here: {reason}"
+        self.plan = replace(self.plan, problems=(*self.plan.problems, (self.plan.clients[0], text)))
+        return {}
 
     def bring_about(self, state: State, netmap: Map, device: Device, index: int) -> None:
         """As `wanted`, and do it; what nothing came of is told. Our own packets are marked before anything
@@ -227,11 +258,13 @@ def _clipped(setting: HostSetting, choices: LocalChoices) -> HostSetting:
     )
 
 
-def look_at_ways(given: Iterable[Forward], own: str, mark: int, *, for_clients: bool = False) -> HostFacts:
+def look_at_ways(
+    given: Iterable[Forward], own: str, mark: int, *, for_clients: bool = False, online: bool = False
+) -> HostFacts:
     """How this host reaches what it is to forward to. `mark`: as our own packets have it; `for_clients`: it
-    is to forward between tunnels, too.
+    is to forward between tunnels, too, and with `online` to the internet.
     """
-    targets = [forward.target for forward in given]
+    targets = [*(forward.target for forward in given), *(EXIT_RANGES if online else ())]
     with Netlink() as netlink:
         links = {link.index: link.name for link in netlink.links()}
         reached = [

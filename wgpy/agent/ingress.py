@@ -133,7 +133,8 @@ class Ingress:
             return ClientPart(self._interface, problem=reason or "it has not got the group's key yet")
         group = state.ingress.at_present(time.time())
         reach = {address: self._reach_of(client) for client in group.clients for address in client.addresses}
-        return ClientPart(self._interface, group.addresses, reach)
+        online = (client.addresses for client in group.clients if client.reach.internet)
+        return ClientPart(self._interface, group.addresses, reach, frozenset().union(*online), self._reached)
 
     def _reach_of(self, client: Client) -> tuple[Prefix, ...]:
         """As far as this node itself may go."""

@@ -33,18 +33,20 @@ SEALED_KEY_SIZE: Final = KEY_SIZE + OVERHEAD
 @dataclass(frozen=True, slots=True)
 class Reach:
     """Where a client may go: `everything` that the gateway itself reaches of the network and behind its
-    gateways, or these nodes (ids) and ranges alone.
+    gateways, or these nodes (ids) and ranges alone; and with `internet` wherever else the gateway's host can.
     """
 
     everything: bool = True
     nodes: tuple[str, ...] = ()
     ranges: tuple[Prefix, ...] = ()
+    internet: bool = False
 
     def to_json(self) -> JsonObject:
         return {
             "everything": self.everything,
             "nodes": list(self.nodes),
             "ranges": [str(prefix) for prefix in self.ranges],
+            "internet": self.internet,
         }
 
     @classmethod
@@ -55,6 +57,7 @@ class Reach:
             fields.boolean("everything"),
             fields.identifiers("nodes", MAX_REACHED),
             fields.prefixes("ranges"),
+            not fields.is_null("internet") and fields.boolean("internet"),
         )
 
 

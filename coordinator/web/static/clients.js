@@ -69,12 +69,13 @@ async function keyEntered(values) {
 const reachFields = (client) => [
   field({ name: "nodes", label: "Nodes that it may reach", value: client?.reach_nodes.map((node) => node.name ?? node.id).join(" "), placeholder: "all", ...PLAIN }),
   field({ name: "ranges", label: "Ranges that it may reach", value: client?.reach.ranges.join(" "), placeholder: "all that its gateway reaches", hint: "Several between spaces. The gateway sees to it, whatever the device has in its own file. Both empty: everything.", ...PLAIN }),
+  field({ name: "internet", label: "All that it sends goes by the gateway, the internet too", kind: "tick", value: client?.reach.internet ?? false }),
 ];
 const endsAt = (seconds) => Date.now() / 1000 + Number(seconds);
-const reachEntered = ({ nodes, ranges }) => (nodes || ranges ? { nodes: split(nodes), ranges: split(ranges) } : null);
+const reachEntered = ({ nodes, ranges, internet }) => ({ everything: !nodes && !ranges, nodes: split(nodes ?? ""), ranges: split(ranges ?? ""), internet });
 
-const reachOf = (client) => (client.reach.everything ? h("span", { class: "quiet" }, "everything")
-  : [...client.reach_nodes.map((node) => h("div", null, node.name ?? node.id.slice(0, 8))), ...client.reach.ranges.map((range) => h("div", { class: "mono" }, range))]);
+const reachOf = (client) => [...(client.reach.everything ? [h("div", { class: "quiet" }, "everything")]
+  : [...client.reach_nodes.map((node) => h("div", null, node.name ?? node.id.slice(0, 8))), ...client.reach.ranges.map((range) => h("div", { class: "mono" }, range))]), client.reach.internet ? h("div", null, "the internet") : null];
 
 export async function clientsPage({ network: name }, signal) {
   const network = await get("networks", name), isAdmin = await may("admin", network);
@@ -111,8 +112,7 @@ export async function clientsPage({ network: name }, signal) {
 
   /** A new client as the API takes it. */
   function wished(values, key) {
-    const reach = reachEntered(values);
-    return { name: values.name, ...key, ...(values.group ? { group: values.group } : {}), ...(reach ? { reach } : {}), ...(values.expires_in ? { expires_at: endsAt(values.expires_in) } : {}) };
+    return { name: values.name, ...key, ...(values.group ? { group: values.group } : {}), reach: reachEntered(values), ...(values.expires_in ? { expires_at: endsAt(values.expires_in) } : {}) };
   }
 
   async function add() {
@@ -162,7 +162,7 @@ export async function clientsPage({ network: name }, signal) {
   const button = (client, text, onclick, kind) => h("button", { class: kind, "data-key": `${text} ${client.id}`, "aria-label": `${text}: ${client.name}`, onclick: () => onclick(client) }, text);
 
   function gatewayState(gateway) {
-    if (gateway.problem) return h("span", null, badge("does not work", "bad"), " ", gateway.problem);
+    if (gateway.problem) return h("span", null, gateway.state === "active" ? badge("not all works", "fair") : badge("does not work", "bad"), " ", gateway.problem);
     if (gateway.state !== "active") return badge("waits for the node", "fair");
     if (!gateway.online) return badge("offline", gateway.elected ? "bad" : "");
     return gateway.elected ? badge("in use", "good") : badge("stands by");
