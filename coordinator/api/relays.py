@@ -22,13 +22,13 @@ from coordinator.store.networks import read_urls
 from wgpy.mesh.encoding import JsonObject
 from wgpy.mesh.relay_ticket import TICKET_AGE
 from wgpy.mesh.relay_token import RelayToken
-from wgpy.mesh.relays import CHECKIN_WAIT, MAX_HOSTS, RelayCheckin, RelayNews, RelayTickets
+from wgpy.mesh.relays import CHECKIN_WAIT, MAX_HOSTS, RelayCheckin, RelayNews, RelayTickets, digest_of
 from wgpy.mesh.signing import RelayKey
 
 logger = logging.getLogger(__name__)
 
 LOOK_INTERVAL: Final = 0.5
-"""Seconds between looks for removed nodes, while a relay waits."""
+"""Seconds between looks for nodes that were removed or are kept out, while a relay waits."""
 _OVERLAP: Final = 5.0
 """Seconds by which an answer reaches back: a removal may be committed after a later one was read."""
 
@@ -87,6 +87,7 @@ async def give_tickets(request: Request) -> Response:
     tickets = tuple(
         context.identity.ticket(node.network_id, node.id, node.machine_key, row.id, not_after)
         for row in await context.store.read(relays.list_relays)
+        if not node.is_disabled
     )
     return answer(RelayTickets(tickets).to_json())
 
@@ -104,17 +105,23 @@ async def check_in(request: Request) -> Response:
             relay.name, node_id[:8],
         )  # fmt: skip
     deadline = anyio.current_time() + CHECKIN_WAIT
+    stamp: tuple[int, int] | None = None
+    kept_out: list[tuple[str, str]] = []
     while True:
         now = context.clock()
+        before, stamp = stamp, await context.store.read(relays.read_news_stamp)
+        if stamp != before:
+            kept_out = await context.store.read(relays.read_kept_out, now)
+        is_other = asked.kept_out is not None and asked.kept_out != digest_of(kept_out)
         rows = await context.store.read(relays.read_removed, asked.since / 1000 - _OVERLAP, now)
         newest = max((_milliseconds(at) for _, _, at in rows), default=_milliseconds(now - _OVERLAP))
         is_fresh = bool(rows) and newest > asked.since
         is_over = anyio.current_time() >= deadline or context.hub.is_closing
-        if is_fresh or not asked.since or is_over:
+        if is_fresh or is_other or not asked.since or is_over:
             break
         await anyio.sleep(LOOK_INTERVAL)
     removed = tuple((network, node) for network, node, _ in rows)
-    return answer(RelayNews(removed, max(asked.since, newest)).to_json())
+    return answer(RelayNews(removed, max(asked.since, newest), tuple(kept_out)).to_json())
 
 
 def _milliseconds(at: float) -> int:
@@ -140,7 +147,7 @@ ENDPOINTS: Final = (
     ),
     Endpoint(
         "POST", "/v1/relay/checkin", check_in, Needs.NOTHING, "relay.check_in",
-        "A relay asks which nodes were removed (docs/relay.md §6)", dict, raw=True,
+        "A relay asks which nodes were removed or are kept out (docs/relay.md §6)", dict, raw=True,
         codes=("not_found", "challenge_expired", "bad_signature"),
     ),
 )  # fmt: skip

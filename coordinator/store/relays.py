@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from coordinator.errors import Refusal
 from coordinator.names import is_node_id
 from coordinator.store.networks import change_all_networks
-from coordinator.store.tables import relays, removed_nodes
+from coordinator.store.tables import networks, nodes, relays, removed_nodes
 from wgpy.errors import ConfigError
 from wgpy.mesh.encoding import is_coordinator_url, is_label
 from wgpy.mesh.relay_ticket import TICKET_AGE
@@ -149,3 +149,24 @@ def read_removed(connection: Connection, since: float, now: float) -> list[tuple
         .limit(MAX_REMOVED)
     )
     return [(row.network_id, row.id, row.removed_at) for row in connection.execute(statement)]
+
+
+def read_news_stamp(connection: Connection) -> tuple[int, int]:
+    """Another one than before whenever a node was disabled, let in again, or its time was over."""
+    statement = select(func.count(), func.coalesce(func.sum(networks.c.revision), 0)).select_from(networks)
+    count, revisions = connection.execute(statement).one()
+    return int(count), int(revisions)
+
+
+def read_kept_out(connection: Connection, now: float) -> list[tuple[str, str]]:
+    """Members that are disabled, or whose time is over, the latest first, as far as any ticket of theirs may
+    still be good: network, node.
+    """
+    since = func.coalesce(nodes.c.disabled_at, nodes.c.expired_at)
+    statement = (
+        select(nodes.c.network_id, nodes.c.id)
+        .where(since >= now - REMEMBERED_AGE)
+        .order_by(since.desc(), nodes.c.id)
+        .limit(MAX_REMOVED)
+    )
+    return [(row.network_id, row.id) for row in connection.execute(statement)]

@@ -15,7 +15,7 @@ from tests.coordinator.rows import Rows
 from wgpy.mesh.encoding import encode_b64u
 from wgpy.mesh.relay_ticket import TICKET_AGE
 from wgpy.mesh.relay_token import RelayToken
-from wgpy.mesh.relays import MAX_RELAYS, RelayCheckin, RelayNews, RelayTickets
+from wgpy.mesh.relays import MAX_RELAYS, RelayCheckin, RelayNews, RelayTickets, digest_of
 from wgpy.mesh.signing import IdentityKey, RelayKey, RelayPublicKey, relay_checkin_input
 
 HOME = "networks/home"
@@ -28,12 +28,17 @@ async def create(service: Service, name: str = "paris", **more: object) -> Answe
 
 
 async def checkin(
-    service: Service, key: RelayKey, since: int, *, signed_by: RelayKey | None = None
+    service: Service,
+    key: RelayKey,
+    since: int,
+    *,
+    signed_by: RelayKey | None = None,
+    kept_out: str | None = None,
 ) -> Answer:
     challenge = (await service.challenge()).challenge
     relay_id = key.public_key().id
     signature = (signed_by or key).sign(relay_checkin_input(IDENTITY.hash, LEAF, challenge, relay_id))
-    asked = RelayCheckin(relay_id, challenge, signature, since)
+    asked = RelayCheckin(relay_id, challenge, signature, since, kept_out=kept_out)
     return await service.request("POST", "/v1/relay/checkin", body=asked.to_json())
 
 
@@ -139,6 +144,52 @@ async def test_a_relay_hears_of_a_removed_node_within_a_second_and_once(sqlite_r
         # What was told is no news: to the next question there is no answer until there is something new.
         with trio.move_on_after(2 * LOOK_INTERVAL) as patience:
             await checkin(service, key, answers[0].until)
+        assert patience.cancelled_caught
+
+
+async def test_a_relay_hears_within_a_second_who_is_kept_out_and_who_is_let_in_again(
+    sqlite_rows: Rows,
+) -> None:
+    async with running_service(sqlite_rows) as service:
+        await service.admin("POST", "networks", {"name": "home"})
+        key = RelayToken.decode((await create(service)).json["key"]).key
+        host, bearer = await service.member(1)
+        await service.member(2)
+        assert host.membership is not None
+        first = RelayNews.from_json((await checkin(service, key, 0, kept_out=digest_of(()))).json)
+        assert first.kept_out == ()
+
+        async def wait_news(known: str, edit: dict[str, object]) -> RelayNews:
+            """The answer to a question that waited, told by the edit and not by its end."""
+            news: list[RelayNews] = []
+
+            async def ask() -> None:
+                answer = await checkin(service, key, first.until, kept_out=known)
+                news.append(RelayNews.from_json(answer.json))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                assert news == []
+                changed = await service.edit(f"{HOME}/nodes/{host.id}", edit)
+                assert changed.status == 200, changed.body
+                await wait_until(lambda: bool(news), 2)
+            return news[0]
+
+        out = (host.membership.network.id, host.id)
+        disabled = await wait_news(digest_of(()), {"disabled": True})
+        assert (disabled.kept_out, disabled.removed) == ((out,), ())
+        none = RelayTickets.from_json(
+            (await service.request("POST", "/v1/relay/tickets", bearer=bearer, body={})).json
+        )
+        assert none.tickets == ()
+        back = await wait_news(digest_of([out]), {"disabled": False})
+        assert back.kept_out == ()
+        again = await service.request("POST", "/v1/relay/tickets", bearer=bearer, body={})
+        assert len(RelayTickets.from_json(again.json).tickets) == 1
+        # One of an older version is not told, and so is not answered for it.
+        with trio.move_on_after(2 * LOOK_INTERVAL) as patience:
+            await checkin(service, key, first.until)
         assert patience.cancelled_caught
 
 

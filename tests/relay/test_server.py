@@ -16,7 +16,7 @@ from tests.mesh.examples import NETWORK_ID, identity_key, machine_key, node_id, 
 from wgpy.errors import ConfigError, HostError
 from wgpy.mesh import relay, stun
 from wgpy.mesh.receipt import Receipt, ReceiptKey
-from wgpy.mesh.relay_link import LinkState, RelayLink
+from wgpy.mesh.relay_link import KEPT_OUT_WAIT, LinkState, RelayLink
 from wgpy.mesh.relay_ticket import sign_ticket
 from wgpy.mesh.relay_token import RelayToken
 from wgpy.mesh.signing import RelayKey
@@ -148,6 +148,28 @@ async def test_a_removed_node_loses_its_session_and_is_let_in_no_more() -> None:
         await one.send(2)
         await one.wait(lambda: one.link.state is LinkState.REFUSED)
         assert one.link.reason == "the node was removed"
+
+
+async def test_a_node_that_is_kept_out_loses_its_session_and_has_one_again_once_it_may() -> None:
+    async with running() as server:
+        one, two = Client(1, server), Client(2, server)
+        await one.connect()
+        await two.connect()
+        server.server.keep_out([Node(NETWORK_ID, node_id(1)), Node(NETWORK_ID, node_id(7))])
+        assert server.server.counts()["sessions"] == 1
+        await one.send(2)
+        await one.wait(lambda: one.link.state is LinkState.REFUSED)
+        assert one.link.reason == "the node is disabled, or its time is over"
+        assert one.link.next_deadline() == pytest.approx(time.monotonic() + KEPT_OUT_WAIT, abs=1.0)
+        await two.send(1)
+        server.server.keep_out([Node(NETWORK_ID, node_id(7))])
+        deadline = one.link.next_deadline()
+        assert deadline is not None
+        one.link.handle_timeout(deadline)
+        await one.wait(lambda: one.link.state is LinkState.UP)
+        await two.send(1)
+        await one.wait_message()
+        assert server.server.counts()["forwarded"] == 1
 
 
 async def test_a_session_follows_its_node_to_another_port() -> None:

@@ -70,6 +70,7 @@ class RefusalReason(enum.IntEnum):
     REVOKED = 3
     FULL = 4
     OTHER_RELAY = 5
+    KEPT_OUT = 6
 
     @property
     def words(self) -> str:
@@ -82,6 +83,7 @@ _REFUSAL_WORDS: Final = {
     RefusalReason.REVOKED: "the node was removed",
     RefusalReason.FULL: "the relay has no room for another node",
     RefusalReason.OTHER_RELAY: "its ticket is for another relay",
+    RefusalReason.KEPT_OUT: "the node is disabled, or its time is over",
 }
 
 

@@ -44,6 +44,8 @@ ACK_TIMES: Final = (0.3, 0.5, 1.0, 1.0)
 """Seconds after which a KEEPALIVE is sent again; after the last the session counts as gone."""
 HELLO_TIMES: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between attempts to register; the last for ever."""
+KEPT_OUT_WAIT: Final = 5.0
+"""Seconds after which a node that may be let in again at any time asks again."""
 REFUSED_WAIT: Final = 30.0
 """Seconds until the next attempt after a refusal."""
 MOVE_INTERVAL: Final = 0.1
@@ -232,7 +234,7 @@ class RelayLink:
         )
         if reason in (RefusalReason.TICKET, RefusalReason.EXPIRED, RefusalReason.OTHER_RELAY):
             self.needs_ticket = True
-        self._next_at = now + REFUSED_WAIT
+        self._next_at = now + (KEPT_OUT_WAIT if reason == RefusalReason.KEPT_OUT else REFUSED_WAIT)
 
     # --- keeping it ---------------------------------------------------------------------------------------
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -104,7 +105,9 @@ class RelayTickets:
 @dataclass(frozen=True, slots=True)
 class RelayCheckin:
     """`POST /v1/relay/checkin`: a relay asks who was removed after `since`, milliseconds of Unix time by the
-    coordinator's clock, 0 for all. `sessions` is how many it has, `fights` nodes at several addresses.
+    coordinator's clock, 0 for all, and who is kept out, if those are others than `kept_out`, a digest of who
+    it knows to be (None: it is of an older version, and does not want to know). `sessions` is how many it
+    has, `fights` nodes at several addresses.
     """
 
     relay: str
@@ -114,6 +117,7 @@ class RelayCheckin:
     sessions: int = 0
     fights: tuple[str, ...] = ()
     is_draining: bool = False
+    kept_out: str | None = None
 
     def to_json(self) -> JsonObject:
         return {
@@ -124,6 +128,7 @@ class RelayCheckin:
             "sessions": self.sessions,
             "fights": list(self.fights),
             "draining": self.is_draining,
+            "kept_out": self.kept_out,
         }
 
     @classmethod
@@ -137,23 +142,42 @@ class RelayCheckin:
             sessions=fields.integer("sessions"),
             fights=fields.identifiers("fights", 1000),
             is_draining=fields.boolean("draining"),
+            kept_out=None if fields.is_null("kept_out") else fields.text("kept_out", 64),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class RelayNews:
-    """The answer: pairs of network and node, and the `since` of the next question."""
+    """The answer: pairs of network and node, and the `since` of the next question. `removed` are those since
+    the last one, `kept_out` all that are disabled or over now; None: the coordinator did not say.
+    """
 
     removed: tuple[tuple[str, str], ...]
     until: int
+    kept_out: tuple[tuple[str, str], ...] | None = None
 
     def to_json(self) -> JsonObject:
-        return {"removed": [f"{network}{node}" for network, node in self.removed], "until": self.until}
+        kept_out = {} if self.kept_out is None else {"kept_out": _join(self.kept_out)}
+        return {"removed": _join(self.removed), "until": self.until, **kept_out}
 
     @classmethod
     def from_json(cls, value: object) -> Self:
         fields = Fields(value)
-        texts = fields.texts("removed", MAX_REMOVED)
-        if not all(re.fullmatch("[0-9a-f]{64}", text) for text in texts):
-            raise MalformedMessage("removed: expected ids of network and node, got other text")
-        return cls(tuple((text[:32], text[32:]) for text in texts), fields.integer("until"))
+        kept_out = None if fields.is_null("kept_out") else _read_pairs(fields, "kept_out")
+        return cls(_read_pairs(fields, "removed"), fields.integer("until"), kept_out)
+
+
+def digest_of(nodes: Iterable[tuple[str, str]]) -> str:
+    """Of pairs of network and node, in whatever order, hexadecimal."""
+    return hashlib.sha256("".join(sorted(_join(nodes))).encode()).hexdigest()
+
+
+def _join(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"{network}{node}" for network, node in pairs]
+
+
+def _read_pairs(fields: Fields, name: str) -> tuple[tuple[str, str], ...]:
+    texts = fields.texts(name, MAX_REMOVED)
+    if not all(re.fullmatch("[0-9a-f]{64}", text) for text in texts):
+        raise MalformedMessage(f"{name}: expected ids of network and node, got other text")
+    return tuple((text[:32], text[32:]) for text in texts)

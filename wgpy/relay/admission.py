@@ -65,6 +65,8 @@ class Admission:
     refused: dict[RefusalReason, int] = field(default_factory=dict)
     """How many of each."""
     removed: set[Node] = field(default_factory=set)
+    kept_out: frozenset[Node] = frozenset()
+    """Members that may not use the network for now."""
     fights: dict[Node, float] = field(default_factory=dict)
     """Nodes that are at several addresses at once, and when that was seen last."""
 
@@ -78,6 +80,11 @@ class Admission:
         fresh = [node for node in nodes if node not in self.removed]
         self.removed.update(fresh)
         return fresh
+
+    def keep_out(self, nodes: Iterable[Node]) -> list[Node]:
+        """These and no others are kept out for now → those of them that were not."""
+        before, self.kept_out = self.kept_out, frozenset(nodes)
+        return sorted(self.kept_out - before)
 
     def judge(
         self, data: bytes, origin: Endpoint, admit: Admit, now: float, wall_clock: float
@@ -107,6 +114,8 @@ class Admission:
             return RefusalReason.OTHER_RELAY
         if Node(ticket.network, ticket.node) in self.removed:
             return RefusalReason.REVOKED
+        if Node(ticket.network, ticket.node) in self.kept_out:
+            return RefusalReason.KEPT_OUT
         if ticket.not_after + CLOCK_SLACK < wall_clock:
             return RefusalReason.EXPIRED
         # The dear part last, the ticket first: whoever has none costs one check.

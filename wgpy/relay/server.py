@@ -24,7 +24,7 @@ from wgpy.errors import CoordinatorError, HostError
 from wgpy.mesh.receipt import ReceiptKey
 from wgpy.mesh.relay import relay_id_of
 from wgpy.mesh.relay_token import RelayToken
-from wgpy.mesh.relays import RelayCheckin
+from wgpy.mesh.relays import RelayCheckin, digest_of
 from wgpy.relay.admission import Admission, Node
 
 logger = logging.getLogger(__name__)
@@ -105,8 +105,16 @@ class RelayServer:
     def forget(self, removed: Iterable[Node]) -> None:
         """These nodes are members no more: their sessions end, their tickets are refused."""
         for node in self._admission.remove(removed):
-            if self._relay.remove(bytes.fromhex(node.network), relay_id_of(node.id)):
-                logger.info("node %s was removed from its network", node.id[:8])
+            self._end_session(node, "was removed from its network")
+
+    def keep_out(self, nodes: Iterable[Node]) -> None:
+        """These nodes, and no others, may not use their network for now: the same, until another word."""
+        for node in self._admission.keep_out(nodes):
+            self._end_session(node, "may not use its network for now")
+
+    def _end_session(self, node: Node, why: str) -> None:
+        if self._relay.remove(bytes.fromhex(node.network), relay_id_of(node.id)):
+            logger.info("node %s %s", node.id[:8], why)
 
     # --- registrations ------------------------------------------------------------------------------------
 
@@ -137,7 +145,9 @@ class RelayServer:
     # --- the coordinator ----------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        """Ask who was removed, again and again. What is known stays good while nobody answers."""
+        """Ask who was removed or is kept out, again and again. What is known stays good while nobody
+        answers.
+        """
         since, backoff, state = 0, Backoff(), ""
         while True:
             began = trio.current_time()
@@ -157,12 +167,16 @@ class RelayServer:
 
     async def _ask(self, since: int) -> int:
         fights = tuple(node.id for node in self._admission.fights)[:1000]
-        sessions = self.counts()["sessions"]
+        sessions, kept_out = self.counts()["sessions"], digest_of(self._admission.kept_out)
 
         def checkin(challenge: bytes, signature: bytes) -> RelayCheckin:
-            return RelayCheckin(self.id, challenge, signature, since, sessions, fights, self._is_draining)
+            return RelayCheckin(
+                self.id, challenge, signature, since, sessions, fights, self._is_draining, kept_out
+            )
 
         news = await self._client.relay_checkin(self._token.key, checkin)
         self.forget(Node(*pair) for pair in news.removed)
+        if news.kept_out is not None:
+            self.keep_out(Node(*pair) for pair in news.kept_out)
         self.contacted.set()
         return news.until
