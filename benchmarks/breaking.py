@@ -1,6 +1,6 @@
 """What breaks while two nodes talk, and how long until they talk again? Each event with real processes.
 
-sudo .venv/bin/python -m benchmarks.breaking                # every event, 5 minutes
+sudo .venv/bin/python -m benchmarks.breaking                # every event, 12 minutes
 sudo .venv/bin/python -m benchmarks.breaking router cable   # events that have one of these words
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,10 +14,12 @@ from tests.netns.hosts import Host
 from tests.netns.meeting import MeetingGround, PathClass, Pings, path_class
 from tests.netns.mesh import Node
 from tests.netns.nat import Home, Nat
-from tests.netns.processes import HostFailure, wait_until
+from tests.netns.processes import HostFailure, Process, wait_until
 
 HELD: Final = 6.0
 """Seconds for which what is restored stays broken."""
+ASLEEP: Final = 200.0
+"""Seconds: keys are good for 180, a relay waits for 90, routers remember for 30."""
 PING_INTERVAL: Final = 0.1
 
 
@@ -42,6 +45,20 @@ class Scene:
         if up and name == "eth0" and host.ipv4 is not None and not host.ipv4.is_global:
             host.ip("route replace default via 192.168.1.1")
 
+    def sleep(self) -> None:
+        """The first node stops, as with the lid of a laptop; its router forgets it meanwhile."""
+        self._agent.signal(signal.SIGSTOP)
+        self.homes[0].reboot()
+
+    def wake(self) -> None:
+        self._agent.signal(signal.SIGCONT)
+
+    @property
+    def _agent(self) -> Process:
+        agent = self.nodes[0].agent
+        assert agent is not None
+        return agent
+
     def kill_coordinator(self) -> None:
         self.ground.mesh.serving.kill()
 
@@ -54,7 +71,9 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """`nats`: of the two homes. `act` breaks something; `mend`, if there is one, restores it after `HELD`."""
+    """`nats`: of the two homes. `act` breaks something; `mend`, if there is one, restores it after `held`
+    seconds.
+    """
 
     name: str
     nats: tuple[Nat, Nat]
@@ -65,6 +84,7 @@ class Break:
     """The best path afterwards, where it is another."""
     has_cable: bool = False
     """A second cable joins the two, with addresses of its own."""
+    held: float = HELD
 
 
 def _both_move(scene: Scene) -> None:
@@ -76,6 +96,11 @@ def _router_moves(scene: Scene) -> None:
     router = scene.homes[0].router
     assert router is not None
     scene.move(router)
+
+
+def _sleep_and_move(scene: Scene) -> None:
+    scene.sleep()
+    _router_moves(scene)
 
 
 def _restart(scene: Scene) -> None:
@@ -162,6 +187,8 @@ BREAKS: Final = {
             expected="relayed",
         ),
         Break("an agent is killed and started again", _PAIR, _restart),
+        Break("a node sleeps and wakes", _PAIR, Scene.sleep, Scene.wake, held=ASLEEP),
+        Break("a node wakes in another place", _PAIR, _sleep_and_move, Scene.wake, held=ASLEEP),
     )
 }
 
@@ -219,7 +246,7 @@ def _watch(scene: Scene, broken: Break, patience: float) -> Healing:
     at = time.time()
     broken.act(scene)
     if broken.mend is not None:
-        time.sleep(HELD)
+        time.sleep(broken.held)
         at = time.time()
         broken.mend(scene)
     after = broken.after or broken.expected

@@ -125,9 +125,9 @@ def make_certificate() -> tuple[str, str]:
 
 
 class WideInternet(Internet):
-    """With room for two homes of every pair."""
+    """With room for two homes of every pair, and addresses for which routers map ports."""
 
-    IPV4 = ipaddress.IPv4Network("198.18.0.0/16")
+    IPV4 = ipaddress.IPv4Network("23.1.0.0/16")
 
 
 class RoutedInternet(WideInternet):

@@ -43,6 +43,8 @@ class Nat(enum.Enum):
     PORT_MOVED = "port moved"
     """Port-restricted, and the port outside is another than inside."""
     SYMMETRIC = "symmetric"
+    MAPPED = "port mapping"
+    """Symmetric, and maps ports for who asks (miniupnpd)."""
     DOUBLE = "double NAT"
     """Port-restricted twice: a home behind a carrier's router."""
     NARROW = "MTU 1280"
@@ -66,8 +68,10 @@ class Nat(enum.Enum):
 
     @property
     def admits_any_port(self) -> bool:
-        """What comes from another port of an address that was sent to is let in."""
-        return self in (Nat.NONE, Nat.FULL_CONE, Nat.ADDRESS_RESTRICTED)
+        """What comes from another port of an address that was sent to is let in, once who is inside saw to
+        it.
+        """
+        return self in (Nat.NONE, Nat.FULL_CONE, Nat.ADDRESS_RESTRICTED, Nat.MAPPED)
 
 
 def allows_direct(one: Nat, other: Nat) -> bool:
@@ -115,6 +119,8 @@ class Home:
         )
         router.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
         router.run("nft", "-f", "-", input=_ruleset(nat, router, is_open, hairpins))
+        if nat is Nat.MAPPED:
+            self.offer_ports("natpmp", "upnp")
 
     @property
     def lab(self) -> Lab:
@@ -182,7 +188,7 @@ class Home:
 
 
 class RoutableInternet(Internet):
-    """miniupnpd maps no ports where its own address is one of documentation."""
+    """miniupnpd maps no ports where its own address is one of documentation or of benchmarks."""
 
     IPV4 = ipaddress.IPv4Network("23.1.1.0/24")
 
@@ -362,7 +368,7 @@ def _ruleset(nat: Nat, router: Host, is_open: bool, hairpins: bool) -> str:
             )
         case Nat.PORT_MOVED:
             return rules + _MOVED.format(address=address, port=port)
-        case Nat.SYMMETRIC:
+        case Nat.SYMMETRIC | Nat.MAPPED:
             return rules + _MASQUERADE % "random,fully-random"
         case Nat.UDP_BLOCKED:
             return rules + _UDP_BLOCKED + _MASQUERADE % ""

@@ -15,6 +15,7 @@ SOME = (
     "one LAN behind symmetric",
     "symmetric – symmetric",
     "symmetric – TCP 443 only",
+    "symmetric – port mapping",
 )
 """Of each way to find each other one; what takes the longest."""
 
