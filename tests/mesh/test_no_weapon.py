@@ -1,4 +1,4 @@
-"""What a malicious member can have the others send to a victim, in octets for each that it sends itself.
+"""What a malicious member or relay can have others send to a victim, in octets for each that it sends itself.
 
 Its own packets are authenticated and their source is forged: the worst it can do without the coordinator,
 which tells of no public endpoint but where it saw the node (tests/coordinator/test_presence.py). Sizes are
@@ -13,8 +13,9 @@ from collections.abc import Callable
 import pytest
 
 from wgpy.addresses import Endpoint
-from wgpy.mesh.paths import PathKind, PathMachine, SendControl, SendCopy, UsePath
+from wgpy.mesh.paths import PathKind, PathMachine, SendControl, SendCopy, UsePath, kind_of
 from wgpy.mesh.probe import encode_ping
+from wgpy.mesh.relay import relay_number, relayed_endpoint
 from wgpy.mesh.whereabouts import encode_where
 
 PEERS = 50
@@ -104,3 +105,71 @@ def test_nothing_at_all_reaches_a_victim_for_keepalives() -> None:
     crowd = Crowd()
     crowd.run(20.0, keepalives)
     assert crowd.sent_to_victim == 0
+
+
+# --- a relay that says it sees everybody at the victim's ---
+
+HONEST, LIAR = 1, 2
+ACK, DATA = HEADERS + 54, 20
+
+
+class RelayedCrowd:
+    """Machines that reach each other by relays alone, the first of them by `used`."""
+
+    def __init__(self, used: int) -> None:
+        counter = itertools.count()
+        self.machines = [PathMachine(lambda: next(counter).to_bytes(8, "big")) for _ in range(PEERS)]
+        self.now = 1000.0
+        self.sent_to_victim = self.sent_by_liar = 0
+        relays = [used, HONEST + LIAR - used]
+        for machine in self.machines:
+            machine.set_own([OWN], self.now)
+            for other in range(PEERS):
+                places = [relayed_endpoint(relay, other + 1) for relay in relays]
+                machine.set_candidates(f"{other}", [(one, kind_of(one)) for one in places], self.now)
+                machine.session_begun(f"{other}", self.now)
+        self._carry()
+
+    def _carry(self) -> None:
+        """What the machines tell each other arrives, by the relay that it was given to."""
+        while any(machine.actions for machine in self.machines):
+            for name, machine in enumerate(self.machines):
+                actions, machine.actions = machine.actions, []
+                for action in actions:
+                    if isinstance(action, SendControl):
+                        self._send(name, action)
+
+    def _send(self, name: int, action: SendControl) -> None:
+        number = relay_number(action.to)
+        if number is None:
+            self.sent_to_victim += size(action.data) if action.to.address == VICTIM else 0
+            return
+        if number == LIAR:
+            self.sent_by_liar += size(action.data) + DATA
+        origin = relayed_endpoint(number, name + 1)
+        self.machines[int(action.peer)].handle_control(f"{name}", origin, action.data, self.now)
+
+    def run(self, seconds: int) -> None:
+        """It sees each of them at another port of the victim's whenever it is asked, each 20 s."""
+        for step in range(seconds):
+            self.now += 1.0
+            for machine in self.machines:
+                if step % 20 == 0:
+                    self.sent_by_liar += ACK
+                    machine.set_own([OWN], self.now, {HONEST: OWN, LIAR: Endpoint(VICTIM, 1 + step)})
+                machine.handle_timeout(self.now)
+            self._carry()
+
+
+def test_a_relay_that_lies_about_where_nodes_are_carries_more_than_it_makes_them_send() -> None:
+    crowd = RelayedCrowd(LIAR)
+    crowd.run(200)
+    print(crowd.sent_to_victim, crowd.sent_by_liar)
+    assert crowd.sent_to_victim > 0
+    assert crowd.sent_to_victim / crowd.sent_by_liar < 0.9
+
+
+def test_what_it_says_is_told_by_no_other_relay() -> None:
+    crowd = RelayedCrowd(HONEST)
+    crowd.run(200)
+    assert crowd.sent_to_victim / crowd.sent_by_liar < 0.9

@@ -421,11 +421,13 @@ class Agent:
         static = [Endpoint.parse(text) for text in self.state.endpoints]
         mapping = self.router_port.mapping
         mapped = () if mapping is None else (mapping.external,)
-        seen = (*self.outside.endpoints(), *self._relays.observed())
-        found = (*static, *mapped, *seen, *self._local_endpoints)
+        outside, relayed = self.outside.endpoints(), self._relays.observed()
+        found = (*static, *mapped, *outside, *relayed.values(), *self._local_endpoints)
         endpoints = tuple(dict.fromkeys(found))[:MAX_ENDPOINTS]
         # What the coordinator tells nobody, we tell nobody either.
-        self._paths.set_own([one for one in endpoints if one not in static or one in self._proven])
+        proven = (one for one in static if one in self._proven)
+        own = dict.fromkeys((*proven, *mapped, *outside, *self._local_endpoints))
+        self._paths.set_own(list(own), relayed)
         since, port = None if held is None else held.since, self._device.listen_port
         tunnels = None
         if self._reporter.wait(boottime()) <= 0:

@@ -147,9 +147,11 @@ class Paths:
         self._quiet = frozenset(node_ids)
         self._perform()
 
-    def set_own(self, endpoints: Sequence[Endpoint]) -> None:
-        """Where we may be found: peers are told inside their tunnels, while a relay carries those."""
-        self._machine.set_own(endpoints, boottime())
+    def set_own(self, endpoints: Sequence[Endpoint], seen_by: Mapping[int, Endpoint]) -> None:
+        """Where we may be found, and where each relay sees us: peers are told inside their tunnels, while a
+        relay carries those.
+        """
+        self._machine.set_own(endpoints, boottime(), seen_by)
         self._perform()
 
     def network_changed(self) -> None:

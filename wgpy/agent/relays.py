@@ -185,10 +185,13 @@ class Relays:
         up.sort(key=lambda use: float("inf") if use.link.rtt is None else use.link.rtt)
         return tuple(relayed_endpoint(use.number, relay_id_of(node_id)) for use in up)
 
-    def observed(self) -> tuple[Endpoint, ...]:
-        """Where relays see our tunnel's sockets, by UDP."""
-        links = (use.link for use in self._uses.values() if use.is_up and not use.is_over_tls)
-        return tuple(dict.fromkeys(link.observed for link in links if link.observed is not None))
+    def observed(self) -> dict[int, Endpoint]:
+        """Where relays, by our numbers for them, say that they see our tunnel's sockets, by UDP."""
+        return {
+            use.number: use.link.observed
+            for use in self._uses.values()
+            if use.is_up and not use.is_over_tls and use.link.observed is not None
+        }
 
     def shown(self, text: str) -> str:
         """A text, with relays by their names in place of such endpoints."""

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -294,6 +294,7 @@ class PathMachine:
         self._random_id = random_id
         self._may_try = may_try
         self._own: tuple[Endpoint, ...] = ()
+        self._seen_by: dict[int, Endpoint] = {}
         self._mtu: int | None = None
         self._peers: dict[str, _Peer] = {}
         self._waiting: dict[bytes, tuple[str, Endpoint, float]] = {}
@@ -391,11 +392,15 @@ class PathMachine:
             del peer.candidates[candidate.endpoint]
             excess -= 1
 
-    def set_own(self, endpoints: Iterable[Endpoint], now: float) -> None:
-        """Where we may be found, the likeliest first."""
-        own = tuple(endpoints)[:MAX_WHERE]
-        if own != self._own:
-            self._own = own
+    def set_own(
+        self, endpoints: Iterable[Endpoint], now: float, seen_by: Mapping[int, Endpoint] | None = None
+    ) -> None:
+        """Where we may be found, the likeliest first. `seen_by`: where relays, by their numbers, say that we
+        are, which is told by that relay alone. It carries itself what its word makes peers send, and more.
+        """
+        own, seen = tuple(endpoints)[:MAX_WHERE], dict(seen_by or {})
+        if (own, seen) != (self._own, self._seen_by):
+            self._own, self._seen_by = own, seen
             for peer in self._peers.values():
                 if not peer.is_quiet and peer.used is not None and peer.used.kind is PathKind.RELAYED:
                     self._tell(peer, peer.used.endpoint, now)
@@ -415,9 +420,12 @@ class PathMachine:
 
     def _tell(self, peer: _Peer, by: Endpoint, now: float) -> None:
         """Where we are, by this relay."""
-        if peer.has_session and self._own and self._may_ask(now):
+        number = relay_number(by)
+        seen = None if number is None else self._seen_by.get(number)
+        own = tuple(dict.fromkeys((*([] if seen is None else [seen]), *self._own)))
+        if peer.has_session and own and self._may_ask(now):
             peer.told_at = now
-            self.actions.append(SendControl(peer.id, by, encode_where(self._own)))
+            self.actions.append(SendControl(peer.id, by, encode_where(own)))
 
     # --- handshakes ---------------------------------------------------------------------------------------
 
