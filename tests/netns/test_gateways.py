@@ -13,6 +13,7 @@ import pytest
 
 from tests.netns.hosts import Host, Internet, Lab
 from tests.netns.mesh import Mesh, Node
+from tests.netns.nat import Home, Nat
 from tests.netns.places import Lan, footprint
 from tests.netns.processes import wait_until
 
@@ -456,6 +457,42 @@ def test_all_leaves_by_the_exit_node_and_nothing_another_way(lab: Lab, mesh: Mes
     exit_.host.run("wgpy", "down")
     assert footprint(laptop.host) == before
     assert footprint(exit_.host) == exit_before
+
+
+def test_where_udp_is_blocked_the_exit_node_is_reached_by_a_relay_over_tls_that_stays_outside(
+    lab: Lab,
+) -> None:
+    mesh = Mesh(Internet(lab), is_public=True)
+    server = world(lab, mesh)
+    server.start("python", "-c", SERVE, log="serve").wait_text("serving")
+    exit_ = mesh.node("exit")
+    use_router(exit_, mesh)
+    # Not even the coordinator is in its LAN: an unmarked connection to it would go by the exit node.
+    laptop = Node(Home(mesh.internet, "hotel", Nat.UDP_BLOCKED).host("laptop"), mesh.network)
+    for node in (exit_, laptop):
+        node.up(mesh.token())
+        node.wait_up()
+    laptop.wait_reach(exit_)
+    exit_.host.run("wgpy", "set", "--advertise", "exit")
+    mesh.admin("gateway", "add", "exit", "--exit")
+    wait_active(mesh, 2)
+
+    def comes_by_the_exit() -> bool:
+        return source_seen_by(server, laptop, "203.0.113.9") == str(exit_.host.ipv4)
+
+    laptop.host.run("wgpy", "set", "--exit-node", "exit", "--kill-switch", "on")
+    wait_until(comes_by_the_exit, "IPv4 by the exit", 20)
+    outer = Outer(laptop.host)
+    # The connection that stands was there before the exit node; this one is made while it is used.
+    mesh.serving.kill()
+    mesh.serve()
+    wait_until(comes_by_the_exit, "IPv4 by the exit again", 40)
+    peer = laptop.peer(exit_)
+    assert peer is not None
+    assert peer["path"] == "relayed"
+    assert [relay["endpoint"] for relay in laptop.report()["relays"]] == [mesh.url]
+    leaks = {each for each in outer.leaks(str(mesh.coordinator.ipv4)) if each.startswith("6 ")}
+    assert leaks == set(), "of TCP nothing but the coordinator's"
 
 
 # --- beside others --------------------------------------------------------------------------------
