@@ -80,6 +80,8 @@ def end_json(node_id: str, end: End) -> JsonObject:
         "latest_handshake_at": None if shaken_at is None else round(shaken_at, 1),
         "rx_bytes": tunnel.rx_bytes,
         "tx_bytes": tunnel.tx_bytes,
+        "tried": list(tunnel.tried),
+        "next_try_at": None if tunnel.next_try is None else round(end.at + tunnel.next_try, 1),
         "at": round(end.at, 1),
     }
 

@@ -9,7 +9,7 @@ import pytest
 from coordinator.tunnels import TunnelBoard
 from tests.mesh.examples import node_id
 from wgpy.addresses import Endpoint
-from wgpy.agent.report import PeerReport
+from wgpy.agent.report import PeerReport, TriedEndpoint
 from wgpy.agent.tunnel_reports import (
     BATCH,
     FIRST_REPORT,
@@ -20,7 +20,7 @@ from wgpy.agent.tunnel_reports import (
     TunnelReporter,
     tunnels_of,
 )
-from wgpy.mesh.tunnels import MAX_REASON, ReportTerms, Tunnel, TunnelReport
+from wgpy.mesh.tunnels import MAX_REASON, MAX_TRIED, ReportTerms, Tunnel, TunnelReport
 
 WHERE, ELSEWHERE = Endpoint.parse("192.0.2.7:51820"), Endpoint.parse("192.0.2.8:51820")
 PEER = node_id(2)
@@ -121,16 +121,17 @@ def test_a_thousand_peers_are_told_a_few_at_a_time_and_the_choice_is_steady() ->
     reporter.wait(0.0)
     peers = {node_id(n): dataclasses.replace(UP, rx_bytes=5000 + n) for n in range(1000)}
     sizes, seen = [], set()
-    for _ in range(3):
-        report = told(reporter, peers, now)
+    for _ in range(6):
+        aged = {id_: dataclasses.replace(tunnel, handshake_age=int(now)) for id_, tunnel in peers.items()}
+        report = told(reporter, aged, now)
         sizes.append(len(report.peers))
         seen |= report.peers.keys()
         now += reporter.wait(now)
-    assert sizes == [BATCH, BATCH, MAX_REPORTED - 2 * BATCH]
+    assert sizes == [BATCH] * 5 + [MAX_REPORTED - 5 * BATCH]
     assert seen == {node_id(n) for n in range(1000 - MAX_REPORTED, 1000)}
-    assert now == pytest.approx(10 + 2 * PACE + 600)
+    assert now == pytest.approx(10 + 5 * PACE + 600)
     peers[node_id(1)] = dataclasses.replace(UP, rx_bytes=10**9)
-    later = {id_: dataclasses.replace(tunnel, handshake_age=612) for id_, tunnel in peers.items()}
+    later = {id_: dataclasses.replace(tunnel, handshake_age=615) for id_, tunnel in peers.items()}
     assert told(reporter, later, now).peers == {}
 
 
@@ -162,7 +163,7 @@ def test_however_answers_are_lost_the_coordinator_ends_up_with_what_is(seed: int
                 tunnels[id_] = dataclasses.replace(UP, path=rng.choice(("direct", "none")))
         now += reporter.wait(now)
         exchange(sequence, is_lossy=True)
-    for sequence in range(200, 206):
+    for sequence in range(200, 212):
         now += reporter.wait(now)
         exchange(sequence, is_lossy=False)
     found = board.pairs(lambda _: True, lambda _: True)
@@ -179,3 +180,33 @@ def test_ages_leave_the_host_and_no_clock() -> None:
     assert len(tunnel.reason) == MAX_REASON
     assert tunnel.reason.isascii()
     assert Tunnel.from_json(tunnel.to_json(), "") == tunnel
+
+
+def test_why_there_is_no_direct_path_is_told_with_what_was_tried_and_relays_by_name() -> None:
+    tried = tuple(
+        TriedEndpoint(where, path, "no answer 9 s ago", None)
+        for where, path in (("relay paris", "relayed"), *[(f"192.0.2.{n}:7", "direct") for n in range(9)])
+    )
+    relayed = PeerReport(
+        PEER, "bob", ("10.1.0.2",), "k", "relayed", "relayed: none of its 9 own endpoints answers",
+        "relay paris", 1000, 5, 6, True, tried=tried, next_try=41,
+    )  # fmt: skip
+    (tunnel,) = tunnels_of([relayed], 1060.4).values()
+    assert (tunnel.reason, tunnel.endpoint, tunnel.next_try) == (relayed.reason, None, 41)
+    assert tunnel.tried[:2] == (
+        "relay paris: no answer 9 s ago",
+        "direct 192.0.2.0:7: no answer 9 s ago",
+    )
+    assert len(tunnel.tried) == MAX_TRIED
+    assert Tunnel.from_json(tunnel.to_json(), "") == tunnel
+    direct = dataclasses.replace(relayed, path="direct", endpoint="192.0.2.7:51820")
+    (tunnel,) = tunnels_of([direct], 1060.4).values()
+    assert (tunnel.reason, tunnel.tried, tunnel.next_try) == ("", (), None)
+    reporter = make_reporter()
+    reporter.wait(0.0)
+    one = Tunnel("relayed", "it answers", tried=("direct 192.0.2.7:1: no answer 9 s ago",))
+    told(reporter, {PEER: one}, 10.0)
+    later = dataclasses.replace(one, tried=("direct 192.0.2.7:1: no answer 55 s ago",))
+    assert told(reporter, {PEER: later}, 610.0).peers == {}
+    now = dataclasses.replace(one, tried=("direct 192.0.2.7:1: being tried",))
+    assert told(reporter, {PEER: now}, 1210.0).peers == {PEER: now}

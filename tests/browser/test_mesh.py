@@ -28,7 +28,13 @@ BETWEEN = {
     (1, 3): 61.0,
 }
 BETWEEN |= {(2, 3): 262.0}
-RELAYED = dataclasses.replace(direct(262.0), path="relayed", reason="")
+RELAYED = dataclasses.replace(
+    direct(262.0),
+    path="relayed",
+    reason="relayed: it answers there in 262 ms; its own endpoint does not answer",
+    tried=("relay oslo: answered 3 s ago", "direct 198.51.100.9:51820: no answer 40 s ago"),
+    next_try=20,
+)
 LAN = dataclasses.replace(direct(0.42), path="lan")
 
 
@@ -80,6 +86,11 @@ def test_the_graph_shows_each_node_and_tunnel_and_what_both_ends_say(page: Page,
     panel.get_by_role("button", name="Back to the whole mesh").click()
     expect(panel.get_by_role("heading", name="The whole mesh")).to_be_visible()
     assert "19 of 21" in panel.inner_text()
+    graph.get_by_role("button", name="tokyo").click()
+    panel.get_by_role("button", name="phone").click()
+    expect(panel.get_by_text("its own endpoint does not answer")).to_have_count(2)
+    expect(panel.get_by_text("direct 198.51.100.9:51820: no answer 40 s ago")).to_have_count(2)
+    expect(panel.get_by_text("Next try")).to_have_count(2)
 
 
 def test_the_table_says_in_text_what_the_lines_show(page: Page) -> None:

@@ -62,9 +62,20 @@ def test_ages_become_instants_of_the_coordinators_clock() -> None:
     assert ends == [
         {
             "from": A, "path": "direct", "reason": "", "endpoint": None, "rtt_ms": 34.12,
-            "latest_handshake_at": 991.0, "rx_bytes": 0, "tx_bytes": 0, "at": 1000.0, "stale": False,
+            "latest_handshake_at": 991.0, "rx_bytes": 0, "tx_bytes": 0, "tried": [], "next_try_at": None,
+            "at": 1000.0, "stale": False,
         }
     ]  # fmt: skip
+
+
+def test_what_was_tried_in_vain_and_when_it_is_tried_again_is_told() -> None:
+    board = TunnelBoard()
+    tried = ("relay paris: answered 2 s ago", "direct 192.0.2.7:51820: no answer 40 s ago")
+    relayed = Tunnel("relayed", "relayed: it answers there", None, 9, tried=tried, next_try=20)
+    board.report(A, (1, 1), begin(b=relayed), 1000.0)
+    ((pair),) = pairs(board)
+    (end,) = pair.to_json()["ends"]
+    assert (end["tried"], end["next_try_at"]) == (list(tried), 1020.0)
 
 
 def test_an_older_report_and_a_difference_to_nothing_are_passed_over() -> None:

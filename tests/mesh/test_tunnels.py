@@ -5,7 +5,14 @@ import pytest
 from tests.mesh.examples import node_id
 from wgpy.addresses import Endpoint
 from wgpy.mesh.encoding import MAX_INTEGER, MalformedMessage, encode_json
-from wgpy.mesh.tunnels import MAX_REASON, MAX_TUNNELS, Tunnel, TunnelReport
+from wgpy.mesh.tunnels import (
+    MAX_REASON,
+    MAX_TRIED,
+    MAX_TRIED_TEXT,
+    MAX_TUNNELS,
+    Tunnel,
+    TunnelReport,
+)
 from wgpy.mesh.wire import MAX_BODY_SIZE, CheckinRequest
 
 LONGEST = Tunnel(
@@ -15,6 +22,8 @@ LONGEST = Tunnel(
     MAX_INTEGER,
     60_000_000,
     MAX_INTEGER,
+    MAX_INTEGER,
+    ("x" * MAX_TRIED_TEXT,) * MAX_TRIED,
     MAX_INTEGER,
 )
 
@@ -46,9 +55,13 @@ def test_a_report_of_more_peers_is_refused_without_reading_them_all() -> None:
         ("rtt_us", 60_000_001),
         ("rx_bytes", None),
         ("tx_bytes", True),
+        ("tried", ["x"] * (MAX_TRIED + 1)),
+        ("tried", ["x" * (MAX_TRIED_TEXT + 1)]),
+        ("tried", ["\x1b[2J"]),
+        ("next_try", -1),
     ],
 )
 def test_what_is_not_a_tunnel_is_refused_by_the_name_of_its_field(field: str, value: object) -> None:
     peers = {node_id(2): LONGEST.to_json() | {field: value}}
-    with pytest.raises(MalformedMessage, match=rf"tunnels\.peers\.{node_id(2)}\.{field}: expected"):
+    with pytest.raises(MalformedMessage, match=rf"tunnels\.peers\.{node_id(2)}\.{field}(\[0\])?: expected"):
         TunnelReport.from_json({"begin": False, "peers": peers}, "tunnels")

@@ -431,7 +431,8 @@ class Agent:
         since, port = None if held is None else held.since, self._device.listen_port
         tunnels = None
         if self._reporter.wait(boottime()) <= 0:
-            tunnels = self._reporter.make_report(tunnels_of(self._peer_reports(), time.time()), boottime())
+            peers = with_relay_names(self._peer_reports(), self._relays.shown)
+            tunnels = self._reporter.make_report(tunnels_of(peers, time.time()), boottime())
         where = (self._sequence, port, endpoints)
         receipts = self.outside.receipts()
         clients = self._ingress.sightings()

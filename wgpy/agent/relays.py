@@ -19,7 +19,7 @@ from wgpy.addresses import Endpoint
 from wgpy.agent.datagrams import Datagrams
 from wgpy.agent.follow import Backoff
 from wgpy.agent.relay_tunnel import RelayTunnel
-from wgpy.agent.report import RelayReport
+from wgpy.agent.report import RELAY_WORD, RelayReport
 from wgpy.clock import boottime, sleep_until
 from wgpy.device import Device
 from wgpy.engine import DatagramFilter
@@ -203,7 +203,7 @@ class Relays:
         if number is None:
             return None
         names = (use.relay.name for use in self._uses.values() if use.number == number)
-        return f"relay {next(names, 'that is gone')}"
+        return RELAY_WORD + next(names, "that is gone")
 
     def reports(self) -> tuple[RelayReport, ...]:
         return tuple(

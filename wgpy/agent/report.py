@@ -14,6 +14,8 @@ from wgpy.protocol.interface import PeerStatus
 
 SESSION_AGE: Final = 180.0
 """Seconds after the last handshake at which a session is over (REJECT_AFTER_TIME)."""
+RELAY_WORD: Final = "relay "
+"""In the place of an endpoint: how a relay is called, before its name."""
 UNANSWERED_TIME: Final = 15.0
 """Seconds without an answer to data sent, after which WireGuard shakes hands anew."""
 

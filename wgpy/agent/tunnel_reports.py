@@ -13,13 +13,21 @@ from heapq import nlargest
 from typing import Final
 
 from wgpy.addresses import Endpoint
-from wgpy.agent.report import PeerReport
+from wgpy.agent.report import RELAY_WORD, PeerReport, TriedEndpoint
 from wgpy.mesh.relay import relay_number
-from wgpy.mesh.tunnels import MAX_REASON, REPORT_INTERVAL, ReportTerms, Tunnel, TunnelReport
+from wgpy.mesh.tunnels import (
+    MAX_REASON,
+    MAX_TRIED,
+    MAX_TRIED_TEXT,
+    REPORT_INTERVAL,
+    ReportTerms,
+    Tunnel,
+    TunnelReport,
+)
 
 MAX_REPORTED: Final = 256
 """Peers of which the coordinator keeps something; of more, those with the most traffic."""
-BATCH: Final = 100
+BATCH: Final = 50
 """Peers in one report."""
 PACE: Final = 1.0
 """Seconds between two reports of one lot."""
@@ -49,6 +57,8 @@ class TunnelReporter:
     _due_at: float | None = None
     _peers: int = 0
     _told: dict[str, _Told] = field(default_factory=dict)
+    _perhaps_told: set[str] = field(default_factory=set)
+    """In reports that were not answered: the coordinator may have them all the same."""
     _is_begun: bool = False
     _under_way: tuple[bool, dict[str, _Told]] | None = None
 
@@ -76,9 +86,13 @@ class TunnelReporter:
             return None
         self._peers = len(tunnels)
         kept = tunnels if len(tunnels) <= MAX_REPORTED else self._choose(tunnels)
-        begin = not self._is_begun or not self._told.keys() <= kept.keys()
+        if self._under_way is not None:
+            self._perhaps_told |= self._under_way[1].keys()
+        begin = not self._is_begun or not (self._told.keys() | self._perhaps_told) <= kept.keys()
         told = {} if begin else self._told
         news = [id_ for id_, tunnel in kept.items() if _is_news(told.get(id_), tunnel, now)]
+        # What was told longest ago comes first: where all is news all the time, everybody has a turn.
+        news.sort(key=lambda id_: told[id_].at if id_ in told else float("-inf"))
         chosen = news[:BATCH]
         self._under_way = begin, {id_: _Told(kept[id_], now) for id_ in chosen}
         is_more = len(news) > len(chosen)
@@ -103,6 +117,7 @@ class TunnelReporter:
             return False
         if begin:
             self._told.clear()
+            self._perhaps_told.clear()
         self._told.update(sent)
         self._is_begun = terms.known
         sooner = self.handle_interval(terms.every, now)
@@ -126,7 +141,7 @@ def _is_news(told: _Told | None, tunnel: Tunnel, now: float) -> bool:
     before = told.tunnel
     if (before.path, before.endpoint) != (tunnel.path, tunnel.endpoint):
         return True
-    if _FIGURES.sub("", before.reason) != _FIGURES.sub("", tunnel.reason):
+    if _words(before) != _words(tunnel):
         return True
     if max(tunnel.rx_bytes - before.rx_bytes, tunnel.tx_bytes - before.tx_bytes) >= TRAFFIC:
         return True
@@ -135,28 +150,47 @@ def _is_news(told: _Told | None, tunnel: Tunnel, now: float) -> bool:
     return tunnel.handshake_age + 2 < before.handshake_age + (now - told.at)
 
 
+def _words(tunnel: Tunnel) -> list[str]:
+    return [_FIGURES.sub("", text) for text in (tunnel.reason, *tunnel.tried)]
+
+
 def tunnels_of(peers: Iterable[PeerReport], wall_clock: float) -> dict[str, Tunnel]:
-    """By node id. `wall_clock` is Unix time in seconds: what left this host is ages alone."""
+    """By node id; relays are called by their names. `wall_clock` is Unix time in seconds: what left this host
+    is ages alone.
+    """
     return {peer.id: _tunnel(peer, wall_clock) for peer in peers}
 
 
 def _tunnel(peer: PeerReport, wall_clock: float) -> Tunnel:
     shaken_at = peer.latest_handshake
-    reason = "" if peer.is_reachable else peer.reason.encode("ascii", "replace").decode()
-    if len(reason) > MAX_REASON:
-        reason = reason[: MAX_REASON - 3] + "..."
+    needs_words = peer.path in ("relayed", "none")
+    tried = [_ascii(_describe(each), MAX_TRIED_TEXT) for each in peer.tried[:MAX_TRIED]]
     return Tunnel(
         path=peer.path,
-        reason=reason,
+        reason=_ascii(peer.reason, MAX_REASON) if needs_words else "",
         endpoint=_endpoint(peer.endpoint),
         handshake_age=None if shaken_at is None else max(0, int(wall_clock) - shaken_at),
         rtt_us=None if peer.rtt_ms is None else min(int(peer.rtt_ms * 1000), 60_000_000),
         rx_bytes=peer.rx_bytes,
         tx_bytes=peer.tx_bytes,
+        tried=tuple(tried) if needs_words else (),
+        next_try=peer.next_try if needs_words and tried else None,
     )
 
 
+def _describe(tried: TriedEndpoint) -> str:
+    kind = "" if tried.endpoint.startswith(RELAY_WORD) else f"{tried.path} "
+    return f"{kind}{tried.endpoint}: {tried.state}"
+
+
+def _ascii(text: str, limit: int) -> str:
+    text = text.encode("ascii", "replace").decode()
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
 def _endpoint(text: str | None) -> Endpoint | None:
-    """Where others reach the peer: behind a relay that is our own number for it, of use to nobody else."""
-    endpoint = None if text is None else Endpoint.parse(text)
-    return None if endpoint is None or relay_number(endpoint) is not None else endpoint
+    """Where others reach the peer; None: behind a relay."""
+    if text is None or text.startswith(RELAY_WORD):
+        return None
+    endpoint = Endpoint.parse(text)
+    return None if relay_number(endpoint) is not None else endpoint

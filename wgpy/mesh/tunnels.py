@@ -15,10 +15,14 @@ from wgpy.mesh.encoding import Fields, JsonObject, MalformedMessage
 
 PATHS: Final = ("direct", "lan", "relayed", "none")
 """How a peer is reached now; `none`: it is not."""
-MAX_TUNNELS: Final = 128
+MAX_TUNNELS: Final = 64
 """Peers in one report: with all the longest texts still less than a body may have."""
 MAX_REASON: Final = 160
 """Octets of ASCII."""
+MAX_TRIED: Final = 5
+"""Of one peer, endpoints of which is told what became of them."""
+MAX_TRIED_TEXT: Final = 88
+"""Octets of ASCII, of each."""
 REPORT_INTERVAL: Final = 600
 """Seconds between reports of a node while nobody looks."""
 WATCHED_INTERVAL: Final = 10
@@ -40,8 +44,13 @@ class Tunnel:
     """Microseconds; None: not known."""
     rx_bytes: int = 0
     tx_bytes: int = 0
+    tried: tuple[str, ...] = ()
+    """Where there is no direct path: the peer's endpoints, and what became of each, in words."""
+    next_try: int | None = None
+    """Then: seconds until they are tried again; None: when something changes."""
 
     def to_json(self) -> JsonObject:
+        tried = {"tried": list(self.tried), "next_try": self.next_try} if self.tried else {}
         return {
             "path": self.path,
             "reason": self.reason or None,
@@ -50,6 +59,7 @@ class Tunnel:
             "rtt_us": self.rtt_us,
             "rx_bytes": self.rx_bytes,
             "tx_bytes": self.tx_bytes,
+            **tried,
         }
 
     @classmethod
@@ -66,7 +76,20 @@ class Tunnel:
             rtt_us=None if fields.is_null("rtt_us") else fields.integer("rtt_us", 0, _MAX_RTT),
             rx_bytes=fields.integer("rx_bytes"),
             tx_bytes=fields.integer("tx_bytes"),
+            tried=_tried(fields),
+            next_try=None if fields.is_null("next_try") else fields.integer("next_try"),
         )
+
+
+def _tried(fields: Fields) -> tuple[str, ...]:
+    if fields.is_null("tried"):
+        return ()
+    texts = fields.texts("tried", MAX_TRIED)
+    if any(len(text) > MAX_TRIED_TEXT or not text.isascii() for text in texts):
+        raise MalformedMessage(
+            f"{fields.path('tried')}: expected texts of at most {MAX_TRIED_TEXT} octets, got a longer one"
+        )
+    return texts
 
 
 def _endpoint(fields: Fields) -> Endpoint | None:

@@ -2,7 +2,7 @@
 
 import { badge, facts, h } from "./dom.js";
 import { list } from "./api.js";
-import { ago, size, speed } from "./text.js";
+import { ago, instant, size, speed } from "./text.js";
 
 const STATES = { up: ["up", "good"], down: ["down", "bad"], disputed: ["ends differ", "fair"], unknown: ["not known", ""] };
 const ORDER = { down: 0, disputed: 1, unknown: 2, up: 3 };
@@ -157,6 +157,7 @@ function endFacts(pair, id, name) {
   return h("section", { class: "said" }, h("h3", null, `${name} says`, end.stale ? h("span", { class: "quiet" }, " (offline by now)") : null),
     facts([
       ["Path", WAYS[end.path] ?? end.path], ["Why", end.reason], ["Endpoint", end.endpoint ? h("span", { class: "mono" }, end.endpoint) : null],
+      ["Tried", end.tried.length ? end.tried.map((each) => h("div", null, each)) : null], ["Next try", end.next_try_at === null ? null : instant(end.next_try_at)],
       ["Round trip", rttText(end.rtt_ms)], ["Handshake", ago(end.latest_handshake_at)],
       ["Received", size(end.rx_bytes)], ["Sent", size(end.tx_bytes)], ["Told", ago(end.at)],
     ]));
