@@ -78,6 +78,8 @@ class Process:
     def signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, HostFailure):
             os.kill(self.pid, number)
+            if number == signal.SIGCONT:
+                self._outer.send_signal(number)  # nsenter stops when what it started stops
 
     def wait(self, timeout: float = 10.0) -> int:
         """Its exit code."""

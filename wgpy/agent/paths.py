@@ -163,6 +163,10 @@ class Paths:
 
     def initiation_sent(self, peer: Peer, data: bytes, now: float) -> None:
         if (node_id := self._nodes.get(peer.id)) is not None:
+            current = self._device.engine.facts(peer.id).current
+            if current is None or not current.may_send:
+                # Not a rekey in good time: after a night's sleep nothing of what was proven may hold.
+                self._machine.observe(node_id, 0.0, False, now)
             self._machine.initiation_sent(node_id, data, now)
             self._perform()
 
