@@ -9,7 +9,7 @@ packet or datagram; ValueError and TypeError mean a caller's mistake.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Final, Literal, TypeAlias, TypeVar, final
+from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, final
 
 from typing_extensions import Buffer
 
@@ -24,6 +24,7 @@ __all__ = [
     "Relay",
     "ReplayWindow",
     "Session",
+    "Sieve",
     "aead_kernel",
     "aead_open",
     "aead_seal",
@@ -35,7 +36,6 @@ __all__ = [
     "looped_receiver_index",
     "open_datagrams",
     "segment_count",
-    "sift_strangers",
     "split_superpacket",
     "timerfd_create",
     "timerfd_settime",
@@ -167,25 +167,36 @@ class FirstDefence:
         the cookie reply that its sender gets instead.
         """
 
-def sift_strangers(
-    fd: int,
-    is_ipv6: bool,
-    buffer: bytearray,
-    defence: FirstDefence,
-    depth: int,
-    now: float,
-    drops_garbage: bool,
-    most: int,
-) -> tuple[tuple[int, int, int, _OriginTuple, bool] | None, list[tuple[str, int]], int]:
-    """Receive from a UDP socket (Linux) until something comes that is not to be dropped, at most `most`
-    times.
+@final
+class Sieve:
+    """Receives for an engine in Python during a flood (Linux), and keeps from it what it need not see.
 
-    Initiations are judged as by `defence.judge`, and answered where that gives a cookie reply. With
-    `drops_garbage` what is no message of WireGuard is dropped, too. Gives what is
-    then in `buffer`, as its length, the size of each datagram, TOS, origin, and whether it is an initiation
-    that has passed; None: nothing more is there, or `most` were dropped. Then why how many were dropped; and
-    how many the kernel has thrown away unread since the socket was opened, 0 if it said nothing of it.
+    `indices`: which are in use, by handshakes and sessions; `sessions`: those of the sessions. Both are read
+    at each call, and must hold nothing but ints as keys.
     """
+
+    def __new__(
+        cls, defence: FirstDefence, indices: dict[int, Any], sessions: dict[int, Session]
+    ) -> Sieve: ...
+    def receive(
+        self,
+        fd: int,
+        is_ipv6: bool,
+        buffer: bytearray,
+        depth: int,
+        now: float,
+        drops_garbage: bool,
+        most: int,
+    ) -> tuple[tuple[int, int, int, _OriginTuple, bool] | None, list[tuple[str, int]], int]:
+        """Receive from a UDP socket until something comes that is not to be dropped, at most `most` times.
+
+        Initiations are judged as by `defence.judge`, and answered where that gives a cookie reply. Messages
+        to indices that nobody has and transport data with counters that were received are dropped; with
+        `drops_garbage` what is no message of WireGuard, too. Gives what is then in `buffer`, as its length,
+        the size of each datagram, TOS, origin, and whether it is an initiation that has passed; None: nothing
+        more is there, or `most` were dropped. Then why how many were dropped; and how many the kernel has
+        thrown away unread since the socket was opened, 0 if it said nothing of it.
+        """
 
 @final
 class Opened:

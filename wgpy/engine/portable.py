@@ -80,7 +80,7 @@ class PortableEngine:
         self._relays = Relays()
         self._seq = 0
         self.flooded_at = -math.inf
-        """When a stranger was last answered with a cookie, or sent what is no message."""
+        """When something came last that only a stranger sends, or that was received before."""
 
     # --- device ---
 
@@ -469,6 +469,7 @@ class PortableEngine:
             vnet_hdr=self.vnet_hdr,
         )
         if unknown:
+            self.flooded_at = now
             self.drops["unknown index"] += unknown
         for opened in runs:
             self._received(opened, heard, now)
@@ -478,7 +479,7 @@ class PortableEngine:
     def _received(self, opened: _engine.Opened, heard: Heard, now: float) -> None:
         controls, packets = opened.controls, opened.packets
         if opened.authenticated != len(opened.outcomes) or opened.data != len(controls) + len(packets):
-            self._count_drops(opened)
+            self._count_drops(opened, now)
         entry = self._indices.get(opened.session.local_index)
         if not opened.authenticated or entry is None or entry.keypair is None:
             return
@@ -509,7 +510,9 @@ class PortableEngine:
     def _count_drop(self, reason: str, count: int) -> None:
         self.drops[reason] += count
 
-    def _count_drops(self, opened: _engine.Opened) -> None:
+    def _count_drops(self, opened: _engine.Opened, now: float) -> None:
+        if opened.count(_engine.Outcome.REPLAYED):
+            self.flooded_at = now
         for outcome, reason in _DROPS:
             if count := opened.count(outcome):
                 self.drops[reason] += count
@@ -529,6 +532,7 @@ class PortableEngine:
         if kind is not MessageType.INITIATION:
             entry = self._indices.get(receiver_index_untrusted(data))
             if entry is None or (kind is MessageType.RESPONSE and entry.keypair is not None):
+                self.flooded_at = now
                 self.drops["unknown index"] += 1
                 return
             owner = entry.owner.id

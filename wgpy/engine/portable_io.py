@@ -131,8 +131,9 @@ class PortableDeviceEngine(PortableEngine):
             self._host, boottime, random.SystemRandom(),
             run_ends=self._host if offload else None, defence=strangers,
         )  # fmt: skip
-        self._strangers = strangers
-        self._can_sift = hasattr(_engine, "sift_strangers")
+        self._sieve: _engine.Sieve | None = None
+        if hasattr(_engine, "Sieve"):
+            self._sieve = _engine.Sieve(strangers, self._indices.entries, self._sessions)
         self._origins: dict[_engine._OriginTuple, Origin] = {}
         self._offload = offload
         self.wants_vnet_hdr = offload
@@ -272,20 +273,21 @@ class PortableDeviceEngine(PortableEngine):
 
     def _receive_from(self, sock: UdpSocket) -> bool:
         """Take in what one call brings. False: there is nothing more now."""
-        if self.flooded_at > 0.0 and self._can_sift and not self._relays:
-            now = boottime()
-            if now - self.flooded_at < FLOOD_HOLD:
-                return self._sift(sock, now)
+        if self._sieve is not None and not self._relays and self._is_flooded():
+            return self._sift(self._sieve, sock, boottime())
         received = sock.receive_nowait(self._buffer)
         if received is None:
             return False
         self.receive_datagrams(self._buffer, received.length, received.segment_size, received, received.tos)
         return True
 
-    def _sift(self, sock: UdpSocket, now: float) -> bool:
+    def _is_flooded(self) -> bool:
+        return self.flooded_at > 0.0 and boottime() - self.flooded_at < FLOOD_HOLD
+
+    def _sift(self, sieve: _engine.Sieve, sock: UdpSocket, now: float) -> bool:
         """As `_receive_from`, during a flood: Rust receives, and answers strangers meanwhile."""
-        received, kept, overflows = _engine.sift_strangers(
-            sock.fileno(), sock.is_ipv6, self._buffer, self._strangers, self.events.handshake_depth, now,
+        received, kept, overflows = sieve.receive(
+            sock.fileno(), sock.is_ipv6, self._buffer, self.events.handshake_depth, now,
             not self._expected, SIFTED_A_CALL,
         )  # fmt: skip
         if overflows:

@@ -31,6 +31,11 @@ class IndexTable(Generic[Owner]):
         self._rng = rng
         self._entries: dict[int, IndexEntry[Owner]] = {}
 
+    @property
+    def entries(self) -> dict[int, IndexEntry[Owner]]:
+        """What is in use now, to be read."""
+        return self._entries
+
     def __len__(self) -> int:
         return len(self._entries)
 

@@ -143,6 +143,12 @@ impl Keypair {
         true
     }
 
+    /// Whether what comes with this counter is dropped as received before, be it authentic or not.
+    #[must_use]
+    pub fn has_received(&self, counter: u64) -> bool {
+        self.replay.lock().unwrap_or_else(PoisonError::into_inner).would_refuse(counter)
+    }
+
     /// What opens datagrams; None when the keypair may not receive any more.
     #[must_use]
     pub fn receiver(&self, now: u64) -> Option<Receiver<'_>> {

@@ -14,6 +14,16 @@ pub struct ReplayWindow {
 }
 
 impl ReplayWindow {
+    /// Whether `check_and_set` would say no.
+    #[must_use]
+    pub fn would_refuse(&self, counter: u64) -> bool {
+        if counter >= REJECT_AFTER_MESSAGES || self.highest.saturating_sub(counter) > WINDOW_SIZE {
+            return true;
+        }
+        let Some(seen) = &self.seen else { return false };
+        counter <= self.highest && seen[(counter / 64) as usize % WORDS] & (1 << (counter % 64)) != 0
+    }
+
     /// True when the counter is new, which it is once. To be asked after authentication only.
     #[must_use]
     pub fn check_and_set(&mut self, counter: u64) -> bool {
@@ -64,6 +74,7 @@ mod tests {
     fn run(cases: &[(u64, bool)]) {
         let mut window = ReplayWindow::default();
         for (position, &(counter, expected)) in cases.iter().enumerate() {
+            assert_eq!(window.would_refuse(counter), !expected, "case {position}: {counter}");
             assert_eq!(window.check_and_set(counter), expected, "case {position}: {counter}");
         }
     }

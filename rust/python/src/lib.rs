@@ -56,7 +56,7 @@ mod _engine {
     };
     #[cfg(target_os = "linux")]
     #[pymodule_export]
-    use crate::strangers::sift_strangers;
+    use crate::strangers::Sieve;
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::timer::{boottime_ns, timerfd_create, timerfd_settime};

@@ -53,6 +53,16 @@ pub(crate) fn is_wireguard(datagram: &[u8]) -> bool {
     is_handshake(datagram) || message_type_untrusted(datagram) == Some(TYPE_TRANSPORT_DATA)
 }
 
+/// Whom a response or cookie reply is for: the receiver index. None for what is neither.
+pub(crate) fn handshake_receiver_untrusted(datagram: &[u8]) -> Option<u32> {
+    let offset = match kind_untrusted(datagram)? {
+        RESPONSE => RECEIVER_OF_RESPONSE,
+        COOKIE_REPLY => RECEIVER_OF_COOKIE_REPLY,
+        _ => return None,
+    };
+    Some(u32::from_le_bytes(datagram[offset..offset + 4].try_into().ok()?))
+}
+
 /// What one receive brought: `length` octets, a datagram each `segment_size`, of one origin and TOS.
 #[derive(Clone, Copy)]
 pub struct Received {
@@ -301,15 +311,13 @@ impl<C: Clock, U: Udp, T: Tun> Engine<C, U, T> {
     /// Anything but transport data.
     fn received_other(&self, datagram: &[u8], origin: &Origin, seq: u64, now: u64) {
         let tables = self.read();
-        let index_at = |at: usize| {
-            let octets = datagram.get(at..at + 4)?;
-            tables.indices.get(&u32::from_le_bytes(octets.try_into().ok()?))
-        };
+        let addressed =
+            || handshake_receiver_untrusted(datagram).and_then(|index| tables.indices.get(&index));
         let kind = kind_untrusted(datagram);
         let entry = match kind {
             Some(INITIATION) => None,
-            Some(RESPONSE) => index_at(RECEIVER_OF_RESPONSE).filter(|entry| entry.session.is_none()),
-            Some(COOKIE_REPLY) => index_at(RECEIVER_OF_COOKIE_REPLY),
+            Some(RESPONSE) => addressed().filter(|entry| entry.session.is_none()),
+            Some(COOKIE_REPLY) => addressed(),
             // Transport data that is too short for its header.
             Some((TYPE_TRANSPORT_DATA, _)) => return self.drops.add(Drop::UnknownIndex, 1),
             _ => {

@@ -34,7 +34,7 @@ pub use drops::{Drop, Drops};
 pub use ends::{Clock, Origin, Tun, Udp};
 pub use events::{Event, EventQueues, Signal, work};
 pub use incoming::{INITIATION_SIZE, Received};
-pub(crate) use incoming::{is_handshake, is_initiation, is_wireguard};
+pub(crate) use incoming::{handshake_receiver_untrusted, is_handshake, is_initiation, is_wireguard};
 pub use outgoing::Outbox;
 pub use peer::{Facts, fact};
 pub(crate) use ratelimiter::RateLimiter;

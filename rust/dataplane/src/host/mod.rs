@@ -32,7 +32,7 @@ pub use clock::BootClock;
 pub use offload::{Offload, equal_tail_is_corrupted};
 pub use poller::WakeFd;
 pub use relay::HostRelay;
-pub use strangers::{Sifted, sift};
+pub use strangers::{Known, Sifted, sift};
 pub use tun::HostTun;
 pub use udp::HostUdp;
 

@@ -1,5 +1,5 @@
 //! Receiving for an engine whose batches are Python's, during a flood: initiations of strangers are judged and
-//! answered here, and what an engine has to see is all that it gets.
+//! answered here, what can only be dropped is dropped, and what an engine has to see is all that it gets.
 
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -7,7 +7,19 @@ use std::sync::atomic::AtomicU32;
 
 use super::socket::UdpSocket;
 use super::udp::Transmit;
-use crate::engine::{Drop, FirstDefence, INITIATION_SIZE, Received, Verdict, is_initiation, is_wireguard};
+use crate::engine::{
+    Drop, FirstDefence, INITIATION_SIZE, Received, Verdict, handshake_receiver_untrusted, is_initiation,
+    is_wireguard,
+};
+use crate::message::{counter_untrusted, receiver_index_untrusted};
+
+/// What an engine knows of the indices that messages carry.
+pub trait Known {
+    /// Whether a handshake or a keypair has it.
+    fn has_index(&self, index: u32) -> bool;
+    /// Whether transport data to it would be dropped: no keypair has the index, or has received the counter.
+    fn why_dropped(&self, index: u32, counter: u64) -> Option<Drop>;
+}
 
 /// What one call came to.
 #[derive(Default)]
@@ -33,6 +45,17 @@ impl Sifted {
     }
 }
 
+/// Why one datagram that is no initiation is nothing for the engine.
+fn why_dropped(datagram: &[u8], known: &impl Known, drops_garbage: bool) -> Option<Drop> {
+    if let Some(index) = receiver_index_untrusted(datagram) {
+        return known.why_dropped(index, counter_untrusted(datagram));
+    }
+    if let Some(index) = handshake_receiver_untrusted(datagram) {
+        return (!known.has_index(index)).then_some(Drop::UnknownIndex);
+    }
+    (drops_garbage && !is_wireguard(datagram)).then_some(Drop::NotWireGuard)
+}
+
 /// Receive from a socket until there is something for the engine, and at most `most` datagrams that are not.
 /// `depth`: as many handshake messages wait. `drops_garbage`: nothing but WireGuard is for the engine.
 #[must_use]
@@ -42,6 +65,7 @@ pub fn sift(
     is_ipv6: bool,
     buffer: &mut [u8],
     defence: &mut FirstDefence,
+    known: &impl Known,
     depth: usize,
     now: u64,
     drops_garbage: bool,
@@ -55,17 +79,14 @@ pub fn sift(
     let mut sifted = Sifted::default();
     for _ in 0..most {
         let Some(received) = socket.receive(buffer) else { break };
-        let is_one = received.length == received.segment_size;
-        match buffer.get(..received.length).filter(|_| is_one) {
-            Some(datagram) if is_initiation(datagram) => {}
-            Some(datagram) if drops_garbage && !is_wireguard(datagram) => {
-                sifted.keep(Drop::NotWireGuard);
+        let one = buffer.get(..received.length).filter(|_| received.length == received.segment_size);
+        if !one.is_some_and(is_initiation) {
+            if let Some(reason) = one.and_then(|datagram| why_dropped(datagram, known, drops_garbage)) {
+                sifted.keep(reason);
                 continue;
             }
-            _ => {
-                sifted.received = Some(received);
-                break;
-            }
+            sifted.received = Some(received);
+            break;
         }
         let origin = &received.origin;
         match defence.judge(&buffer[..INITIATION_SIZE], origin.remote, depth, now) {
@@ -97,6 +118,53 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
+    /// A handshake has index 1, a keypair index 2, which has received what is below 10.
+    struct Two;
+
+    impl Known for Two {
+        fn has_index(&self, index: u32) -> bool {
+            [1, 2].contains(&index)
+        }
+
+        fn why_dropped(&self, index: u32, counter: u64) -> Option<Drop> {
+            match index {
+                2 => (counter < 10).then_some(Drop::Replayed),
+                _ => Some(Drop::UnknownIndex),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_for_nobody_or_was_here_before_is_dropped() {
+        let message = |kind: u32, words: [u32; 3], size| {
+            let mut message = vec![0; size];
+            for (place, word) in [kind].iter().chain(&words).enumerate() {
+                message[place * 4..][..4].copy_from_slice(&word.to_le_bytes());
+            }
+            message
+        };
+        for (datagram, expected) in [
+            (message(4, [2, 10, 0], 32), None),
+            (message(4, [2, 9, 0], 32), Some(Drop::Replayed)),
+            (message(4, [2, 9, 1], 1400), None),
+            (message(4, [1, 10, 0], 32), Some(Drop::UnknownIndex)),
+            (message(4, [3, 10, 0], 1400), Some(Drop::UnknownIndex)),
+            // Too short for its header: the engine counts it.
+            (message(4, [3, 10, 0], 31), None),
+            (message(2, [9, 1, 0], 92), None),
+            (message(2, [1, 9, 0], 92), Some(Drop::UnknownIndex)),
+            (message(3, [2, 9, 9], 64), None),
+            (message(3, [9, 2, 2], 64), Some(Drop::UnknownIndex)),
+            (message(3, [2, 2, 2], 63), Some(Drop::NotWireGuard)),
+            (message(5, [2, 2, 2], 64), Some(Drop::NotWireGuard)),
+            (vec![], Some(Drop::NotWireGuard)),
+        ] {
+            assert_eq!(why_dropped(&datagram, &Two, true), expected, "{datagram:?}");
+            let expected = expected.filter(|&reason| reason != Drop::NotWireGuard);
+            assert_eq!(why_dropped(&datagram, &Two, false), expected, "{datagram:?}");
+        }
+    }
+
     #[test]
     fn initiations_are_answered_here_and_all_else_comes_out() {
         let wanted = Offload { tso: false, uso: false, gso: true, gro: true };
@@ -115,8 +183,9 @@ mod tests {
             let now = 1000 * SECOND;
             let mut buffer = vec![0; 65_536];
             let mut sift = |depth, drops_garbage, most| {
+                let fd = socket.as_fd();
                 let sifted =
-                    sift(socket.as_fd(), is_ipv6, &mut buffer, &mut defence, depth, now, drops_garbage, most);
+                    sift(fd, is_ipv6, &mut buffer, &mut defence, &Two, depth, now, drops_garbage, most);
                 (sifted.received.map(|it| buffer[..it.length].to_vec()), sifted.is_judged, sifted.kept)
             };
             // It passes while there is no load.
