@@ -163,6 +163,28 @@ def test_with_the_coordinator_away_a_relay_lets_in_whom_it_gave_a_ticket() -> No
         assert ups(one) == ["paris"]
 
 
+def test_a_disabled_node_is_carried_by_no_relay_until_it_is_let_in_again() -> None:
+    with Lab("relay") as lab:
+        mesh = Mesh(Internet(lab), has_relay=False)
+        start_relay(mesh, "paris")
+        one, other = behind(mesh, "one", Nat.SYMMETRIC), behind(mesh, "other", Nat.SYMMETRIC)
+        one.wait_reach(other)
+        mesh.admin("node", "edit", "one", "--disable")
+
+        def state() -> str:
+            (said,) = one.report()["relays"]
+            return f"{said['state']}: {said['reason']}"
+
+        wait_until(
+            lambda: state() == "refused: the node is disabled, or its time is over",
+            "its next word is refused",
+            25,
+        )
+        mesh.admin("node", "edit", "one", "--enable")
+        one.wait_reach(other)
+        wait_until(lambda: ups(one) == ["paris"], "the relay is up", 10)
+
+
 def test_a_relay_with_a_certificate_is_reached_over_tls_by_whom_udp_does_not_let_out(tmp_path: Path) -> None:
     with Lab("relay") as lab:
         mesh = Mesh(Internet(lab), has_relay=False)
