@@ -336,10 +336,8 @@ def edit_client(
     if values:
         connection.execute(update(clients).where(clients.c.id == before.id).values(**values))
     after = find_client(connection, network_id, before.id)
-    if replace(after, name=before.name) != before:
+    if after != before:
         ingress.bump(connection, network_id, after.group_id, now)
-    elif after != before:
-        note(connection, network_id)
     return after
 
 

@@ -33,7 +33,7 @@ from wgpy.addresses import Prefix, host_prefix
 from wgpy.errors import ConfigError
 from wgpy.keys import PublicKey
 from wgpy.mesh.encoding import JsonObject
-from wgpy.mesh.ingress import MAX_GATEWAYS, KeyHandover, Mark
+from wgpy.mesh.ingress import MAX_GATEWAYS, MAX_NAMED, KeyHandover, Mark
 
 MAX_GROUPS: Final = 16
 """Ingress groups of a network."""
@@ -361,11 +361,24 @@ def read_marks(
     if node_ids is not None:
         conditions.append(ingress_gateways.c.node_id.in_(node_ids))
     rows = connection.execute(
-        select(ingress_gateways.c.node_id, ingress_groups.c.version, ingress_groups.c.ranges)
-        .select_from(joined)
-        .where(*conditions)
+        select(ingress_gateways.c.node_id, ingress_groups).select_from(joined).where(*conditions)
+    ).all()
+    names = {group_id: _read_names(connection, group_id) for group_id in {row.id for row in rows}}
+    return {
+        row.node_id: Mark(row.version, tuple(map(ipaddress.ip_network, row.ranges)), names[row.id])
+        for row in rows
+    }
+
+
+def _read_names(connection: Connection, group_id: str) -> dict[str, tuple[Prefix, ...]]:
+    """The clients of a group that others know by name."""
+    rows = connection.execute(
+        select(clients.c.name, clients.c.addresses)
+        .where(clients.c.group_id == group_id)
+        .order_by(clients.c.created_at, clients.c.id)
+        .limit(MAX_NAMED)
     )
-    return {row.node_id: Mark(row.version, tuple(map(ipaddress.ip_network, row.ranges))) for row in rows}
+    return {row.name: tuple(map(ipaddress.ip_network, row.addresses)) for row in rows}
 
 
 def find_group_of(connection: Connection, network_id: str, node_id: str) -> GroupRow:

@@ -27,8 +27,8 @@ from wgpy.addresses import Endpoint
 from wgpy.errors import ConfigError
 from wgpy.keys import PrivateKey
 from wgpy.mesh.client_file import insert_key
-from wgpy.mesh.ingress import Group, KeyHandover, Sighting, read_mark
-from wgpy.mesh.netmap import Node
+from wgpy.mesh.ingress import Group, KeyHandover, Mark, Sighting, read_mark
+from wgpy.mesh.netmap import Map, Node
 from wgpy.mesh.record import sign_record
 from wgpy.mesh.sealing import seal, unseal_untrusted
 from wgpy.mesh.wire import CheckinRequest
@@ -233,6 +233,13 @@ async def test_a_client_with_its_own_key(sqlite_rows: Rows) -> None:
         assert shown.body.decode() == row["config"]
         assert shown.headers["content-type"].startswith("text/plain")
 
+        # Who sees the gateway knows its name.
+        other, _ = await service.member(2)
+        assert names_seen(sqlite_rows, other) == {"phone": row["addresses"]}
+        await service.admin("PATCH", f"{CLIENTS}/phone", {"name": "mobile"}, ANY)
+        assert names_seen(sqlite_rows, other) == {"mobile": row["addresses"]}
+        await service.admin("PATCH", f"{CLIENTS}/mobile", {"name": "phone"}, ANY)
+
         # The gateway hears of it, and of everything that changes.
         heard = await first.group()
         [client] = heard.clients
@@ -274,8 +281,29 @@ async def test_a_client_with_its_own_key(sqlite_rows: Rows) -> None:
         log = (await service.admin("GET", "audit")).json["entries"]
         actions = [entry["action"] for entry in log if entry["action"].startswith("client.")]
         assert actions == [
-            "client.remove", "client.edit", "client.expire", *["client.edit"] * 6, "client.create",
+            "client.remove", "client.edit", "client.expire", *["client.edit"] * 8, "client.create",
         ]  # fmt: skip
+
+
+def names_seen(rows: Rows, host: Host) -> dict[str, list[str]]:
+    """External clients with their addresses, as this node's map has them."""
+    assert host.membership is not None
+    netmap = map_for(rows.read(read_snapshot, host.membership.network.id), host.id)
+    found = {}
+    for node in Map.from_json(netmap.to_json()).peers.values():
+        assert isinstance(node, Node)
+        if (mark := read_mark(node.extra)) is not None:
+            found |= {name: [str(each.network_address) for each in mine] for name, mine in mark.names.items()}
+    return found
+
+
+def test_names_that_cannot_be_read_cost_nobody_the_way_to_the_clients() -> None:
+    mark = Mark(3, (ip_network("10.7.252.0/22"),), {"phone": (ip_network("10.7.252.2/32"),)})
+    assert read_mark({"ingress": mark.to_json()}) == mark
+    without = Mark(3, mark.ranges)
+    assert "names" not in without.to_json()
+    for names in ("phone", [{"name": "Big One", "addresses": []}], [{"name": "x"}], [None] * 501):
+        assert read_mark({"ingress": mark.to_json() | {"names": names}}) == without
 
 
 async def wait_until_expired(service: Service) -> None:

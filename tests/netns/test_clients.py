@@ -27,6 +27,7 @@ from tests.netns.test_gateways import (
     wait_active,
     world,
 )
+from tests.netns.test_names import look_up
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -176,11 +177,21 @@ def test_a_phone_reaches_a_nas_behind_a_gateway_and_nothing_that_it_may_not(lab:
     mesh.admin("clients", "gateway", "add", "ingress", "--dns")
     dns = json.loads(mesh.admin("clients", "gateway", "list", "--json"))[0]["addresses"][0]
 
-    def asks() -> bool:
-        asked = phone.host.run(sys.executable, "-c", ASK, dns, "laptop.home.internal", check=False)
-        return asked.stdout.strip() == laptop.address("v4")
+    def asks(name: str) -> str:
+        return phone.host.run(sys.executable, "-c", ASK, dns, name, check=False).stdout.strip()
 
-    wait_until(asks, "the phone asks for names", 20)
+    wait_until(lambda: asks("laptop.home.internal") == laptop.address("v4"), "the phone asks for names", 20)
+
+    # It has a name itself: for others and, back from the address, for itself.
+    laptop.host.run("wgpy", "set", "--dns", "on")
+    mesh.admin("clients", "edit", "phone", "--rename", "mobile")
+    wait_until(lambda: look_up(laptop.host, "mobile.home.internal"), "its new name", 20)
+    assert set(look_up(laptop.host, "mobile.home.internal")) <= set(mine)
+    assert not look_up(laptop.host, "phone.home.internal")
+    assert "mobile.home.internal" in laptop.host.run("getent", "hosts", mine[0]).stdout
+    wait_until(lambda: asks("mobile.home.internal") == mine[0], "it asks for itself", 20)
+    laptop.host.run("wgpy", "set", "--dns", "off")
+    mesh.admin("clients", "edit", "mobile", "--rename", "phone")
 
     # Its own AllowedIPs are not what holds it: the gateway is.
     mesh.admin("clients", "edit", "phone", "--reach", "laptop")

@@ -59,7 +59,7 @@ from wgpy.mesh.encoding import MAX_ENDPOINTS
 from wgpy.mesh.forward import Offer
 from wgpy.mesh.frames import PresenceFrame
 from wgpy.mesh.gateways import exit_problem
-from wgpy.mesh.netmap import Map, Network, Node
+from wgpy.mesh.netmap import Map, Node
 from wgpy.mesh.receipt import tag_of
 from wgpy.mesh.record import Record, sign_record
 from wgpy.mesh.relay_ticket import Ticket
@@ -277,10 +277,10 @@ class Agent:
         self._host.bring_about(state, netmap, self._device, self._link.index())
         if self._host.has_news(state.choices, netmap.self_node):
             self._follower.report_now()
-        self._sync_names(netmap.network, self._clipped)
+        self._sync_names(netmap, self._clipped)
 
-    def _sync_names(self, network: Network, clipped: ClippedMap) -> None:
-        zone, self._names_problem = make_zone(self.state, network, clipped, self._client.urls)
+    def _sync_names(self, netmap: Map, clipped: ClippedMap) -> None:
+        zone, self._names_problem = make_zone(self.state, netmap, clipped, self._client.urls)
         self._ingress.zone = zone
         self.names.sync(
             zone,
@@ -288,7 +288,7 @@ class Agent:
             is_on=self.state.choices.dns,
             exit_=exit_names(self.state.choices, clipped, self._host.connected),
             is_exit=self._host.is_exit,
-            kept_outside=hosts_outside(network, self._client.urls),
+            kept_outside=hosts_outside(netmap.network, self._client.urls),
         )
 
     def _look_around(self) -> None:

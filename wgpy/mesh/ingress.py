@@ -9,7 +9,7 @@ it to the machine keys of the others; the coordinator carries it and cannot open
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from wgpy.addresses import Endpoint, Prefix
@@ -21,6 +21,8 @@ from wgpy.mesh.signing import MachinePublicKey
 
 MAX_CLIENTS: Final = 4096
 """Clients of one group."""
+MAX_NAMED: Final = 500
+"""Clients of one group that have a name in DNS: those that were made first."""
 MAX_REACHED: Final = 64
 """Nodes, and ranges, that a client is given one by one."""
 MAX_GATEWAYS: Final = 16
@@ -96,14 +98,22 @@ class Client:
 @dataclass(frozen=True, slots=True)
 class Mark:
     """What a gateway's entry in the map says of its group: `ranges` are those in which the clients are,
-    which are inside the network's; `version` goes up when the group or a client of it changes.
+    which are inside the network's; `version` goes up when the group or a client of it changes. `names` are
+    clients with their addresses (/32, /128), for DNS.
     """
 
     version: int
     ranges: tuple[Prefix, ...]
+    names: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> JsonObject:
-        return {"version": self.version, "ranges": [str(prefix) for prefix in self.ranges]}
+        value: JsonObject = {"version": self.version, "ranges": [str(prefix) for prefix in self.ranges]}
+        if self.names:
+            value["names"] = [
+                {"name": name, "addresses": list(map(str, addresses))}
+                for name, addresses in self.names.items()
+            ]
+        return value
 
 
 def read_mark(extra: Mapping[str, object]) -> Mark | None:
@@ -112,9 +122,21 @@ def read_mark(extra: Mapping[str, object]) -> Mark | None:
         return None
     try:
         fields = Fields(extra["ingress"], "ingress")
-        return Mark(fields.integer("version"), fields.prefixes("ranges"))
+        version, ranges = fields.integer("version"), fields.prefixes("ranges")
     except MalformedMessage:
         return None
+    try:
+        return Mark(version, ranges, _read_names(fields))
+    except MalformedMessage:
+        return Mark(version, ranges)  # names must not cost anybody the way to the clients
+
+
+def _read_names(fields: Fields) -> Mapping[str, tuple[Prefix, ...]]:
+    found = {}
+    for item, path in fields.items("names", MAX_NAMED) if fields.has("names") else ():
+        each = Fields(item, path)
+        found[each.label("name")] = each.prefixes("addresses", hosts=True)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

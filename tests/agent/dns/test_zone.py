@@ -35,6 +35,11 @@ ZONE = Zone.of(
         NameRecord.parse("lost", "nobody-there"),
         NameRecord.parse("bob", "10.77.0.66"),
     ),
+    clients={
+        "phone": (ipaddress.ip_address("10.77.9.2"), ipaddress.ip_address("fd89::9:2")),
+        "alice": (ipaddress.ip_address("10.77.9.3"),),
+        "www": (ipaddress.ip_address("10.77.9.4"),),
+    },
     domains=(
         DomainServers.parse("corp.example", ["10.20.0.53"]),
         DomainServers.parse("x.corp.example", ["10.9.9.9"]),
@@ -83,6 +88,14 @@ def test_addresses_have_their_names() -> None:
     assert found("2.0.77.10.in-addr.arpa", "PTR") == [("2.0.77.10.in-addr.arpa.", "alice.home.internal.")]
     assert [data for _, data in found(B.reverse_pointer, "PTR")] == ["alice.home.internal."]
     assert [data for _, data in found(NAS.reverse_pointer, "PTR")] == ["nas.home.internal."]
+
+
+def test_external_clients_have_names_that_no_node_and_no_record_has() -> None:
+    assert found("phone.home.internal") == [("phone.home.internal.", "10.77.9.2")]
+    assert found("phone.home.internal", "AAAA") == [("phone.home.internal.", "fd89::9:2")]
+    assert found("2.9.77.10.in-addr.arpa", "PTR") == [("2.9.77.10.in-addr.arpa.", "phone.home.internal.")]
+    assert found("alice.home.internal") == [("alice.home.internal.", "10.77.0.2")]
+    assert found("www.home.internal")[0] == ("www.home.internal.", "alice.home.internal.")
 
 
 def test_a_name_that_nobody_has_is_said_to_be_none_and_only_for_seconds() -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
-from wgpy.addresses import IPAddress, Prefix
+from wgpy.addresses import IPAddress, Prefix, is_inside
 from wgpy.agent.choices import LocalChoices
 from wgpy.agent.dns.outward import ExitNames
 from wgpy.agent.dns.zone import Zone
 from wgpy.agent.state_file import State
 from wgpy.mesh.consent import ClippedMap
 from wgpy.mesh.encoding import MalformedMessage
+from wgpy.mesh.ingress import read_mark
 from wgpy.mesh.names import NetworkNames
-from wgpy.mesh.netmap import Network
+from wgpy.mesh.netmap import Map, Network, Node
 
 
 def own_addresses(state: State, clipped: ClippedMap) -> list[IPAddress]:
@@ -21,8 +22,9 @@ def own_addresses(state: State, clipped: ClippedMap) -> list[IPAddress]:
     return [prefix.network_address for prefix in state.addresses if clipped.grant.covers(prefix)]
 
 
-def make_zone(state: State, network: Network, clipped: ClippedMap, urls: Iterable[str]) -> tuple[Zone, str]:
+def make_zone(state: State, netmap: Map, clipped: ClippedMap, urls: Iterable[str]) -> tuple[Zone, str]:
     """What is answered, and why an admin's names are not, in a sentence. `urls` are the coordinator's."""
+    network = netmap.network
     nodes = {peer.node.name: peer.addresses for peer in clipped.peers.values()}
     problem = ""
     try:
@@ -34,10 +36,27 @@ def make_zone(state: State, network: Network, clipped: ClippedMap, urls: Iterabl
         clipped.grant.ranges,
         {**nodes, state.node_name: own_addresses(state, clipped)},
         records=names.records,
+        clients=_client_names(netmap, clipped),
         domains=[each for each in names.domains if each.domain in state.choices.accepted_domains],
         never=_hosts(urls),
     )
     return zone, problem
+
+
+def _client_names(netmap: Map, clipped: ClippedMap) -> dict[str, list[IPAddress]]:
+    """External clients, as their gateways' entries have them."""
+    gateways = [peer.node for peer in clipped.peers.values()]
+    if isinstance(netmap.self_node, Node):
+        gateways.append(netmap.self_node)
+    found: dict[str, list[IPAddress]] = {}
+    for mark in filter(None, (read_mark(node.extra) for node in gateways)):
+        for name, prefixes in mark.names.items():
+            found[name] = [
+                prefix.network_address
+                for prefix in prefixes
+                if clipped.grant.covers(prefix) and any(is_inside(prefix, range_) for range_ in mark.ranges)
+            ]
+    return found
 
 
 def exit_names(choices: LocalChoices, clipped: ClippedMap, lan: Sequence[Prefix]) -> ExitNames | None:

@@ -6,6 +6,7 @@ import ipaddress
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, Self
 
 from wgpy.addresses import IPAddress, Prefix, is_inside
@@ -18,6 +19,7 @@ NEGATIVE_TTL: Final = 5
 """Seconds that others may keep that there is no such name: it may join any moment."""
 _MAX_HOPS: Final = 16
 _MAX_REVERSE_BITS: Final = 6
+_NOBODY: Final[Mapping[str, Sequence[IPAddress]]] = MappingProxyType({})
 
 
 def split_name(text: str) -> Name:
@@ -88,11 +90,13 @@ class Zone:
         nodes: Mapping[str, Sequence[IPAddress]],
         *,
         records: Iterable[NameRecord] = (),
+        clients: Mapping[str, Sequence[IPAddress]] = _NOBODY,
         domains: Iterable[DomainServers] = (),
         never: Iterable[str] = (),
     ) -> Self:
-        """`nodes` are name → addresses; a node's name goes before a record of the same name. `never` are
-        names that are not answered here, whoever lists them: the coordinator's own.
+        """`nodes` are name → addresses, as are external `clients`; a node's name goes before a record of the
+        same name, and that before a client's. `never` are names that are not answered here, whoever lists
+        them: the coordinator's own.
         """
         end = split_name(suffix)
         forward: dict[Name, tuple[IPAddress, ...]] = {end: ()}
@@ -114,6 +118,11 @@ class Zone:
             else:
                 forward[full] = (*forward.get(full, ()), record.address)
                 reverse.setdefault(reverse_name(record.address), full)
+        for name, addresses in clients.items():
+            full = (name, *end)
+            if full not in taken and full not in forward and full not in aliases:
+                forward[full] = tuple(addresses)
+                reverse = {reverse_name(address): full for address in addresses} | reverse
         for full in [*forward, *aliases]:
             for start in range(1, len(full) - len(end)):
                 forward.setdefault(full[start:], ())
