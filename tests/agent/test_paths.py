@@ -15,7 +15,7 @@ from wgpy.clock import boottime
 from wgpy.keys import PublicKey
 from wgpy.mesh.frames import Presence, PresenceFrame
 from wgpy.mesh.probe import encode_pong, parse_probe_untrusted
-from wgpy.protocol.actions import Control, CurrentKeypair, Facts, Origin
+from wgpy.protocol.actions import Control, CurrentKeypair, Facts, Origin, PeerId
 
 BOB, KEY = node_id(2), PublicKey(bytes(range(32)))
 USED, OTHER = (Endpoint.parse(f"192.0.2.{number}:51820") for number in (7, 8))
@@ -62,7 +62,7 @@ def test_a_handshake_after_the_keys_are_over_goes_everywhere_and_a_rekey_in_good
     [ping] = [data for to, data in engine.control if to == USED]
     probe = parse_probe_untrusted(ping)
     assert probe is not None
-    paths._handle_control(Control(1, Origin(USED), encode_pong(probe.id)))
+    paths._handle_control(Control(PeerId(1), Origin(USED), encode_pong(probe.id)))
     engine.copies.clear()
     engine.now = facts
     paths.initiation_sent(cast(Any, peer), b"two", boottime())
