@@ -10,7 +10,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -53,27 +53,30 @@ def main(parts: tuple[str, ...], nodes: int, peers: int, seconds: float, write: 
     found: list[Silence] = []
     with Lab("quiet") as lab:
         ground = MeetingGround(lab, internet=RoutedInternet)
-        if not parts or "one" in parts:
-            found += _measure_mesh(ground, 1, seconds / 4)
-        if not parts or "mesh" in parts:
-            found += _measure_mesh(ground, nodes, seconds)
-        if not parts or "known" in parts:
-            found.append(_measure_known(ground, peers, seconds))
-    rows = [
-        [
-            s.what,
-            f"{s.cpu_percent:.2f}",
-            f"{s.worst_cpu_percent:.2f}",
-            f"{s.packets:.2f}",
-            f"{s.worst_packets:.2f}",
-        ]
-        for s in found
-    ]
-    print(align([["a node of", "CPU, %", "worst", "packets/s sent", "worst"], *rows]))
-    if write:
-        _write(found)
+        for silence in _measure(ground, parts or ("one", "mesh", "known"), nodes, peers, seconds):
+            found.append(silence)
+            print("  ".join(_row(silence)), file=sys.stderr)
+            if write:
+                _write([silence])
+    print(align([["a node of", "CPU, %", "worst", "packets/s sent", "worst"], *map(_row, found)]))
     if any(silence.worst_packets > PACKETS_GOAL for silence in found):
         raise SystemExit(1)
+
+
+def _measure(
+    ground: MeetingGround, parts: Sequence[str], nodes: int, peers: int, seconds: float
+) -> Iterator[Silence]:
+    if "one" in parts:
+        yield from _measure_mesh(ground, 1, seconds / 4)
+    if "mesh" in parts:
+        yield from _measure_mesh(ground, nodes, seconds)
+    if "known" in parts:
+        yield _measure_known(ground, peers, seconds)
+
+
+def _row(silence: Silence) -> list[str]:
+    figures = silence.cpu_percent, silence.worst_cpu_percent, silence.packets, silence.worst_packets
+    return [silence.what, *(f"{figure:.2f}" for figure in figures)]
 
 
 def _write(found: Sequence[Silence]) -> None:
@@ -84,18 +87,17 @@ def _write(found: Sequence[Silence]) -> None:
     RESULT.write_text(json.dumps({"silences": kept + fresh}, indent=1) + "\n")
 
 
-def _measure_mesh(ground: MeetingGround, count: int, seconds: float) -> list[Silence]:
+def _measure_mesh(ground: MeetingGround, count: int, seconds: float) -> Iterator[Silence]:
     with ground.visitors():
         hosts = [ground.internet.host(f"node{number}") for number in range(count)]
         with ground.join(*hosts) as nodes:
             for node in nodes:
                 _wait_reachable(node, count - 1)
             print(f"{count} nodes, and all tunnels are up", file=sys.stderr)
-            before = _watch(f"a mesh of {count}", nodes, seconds)
-            if count == 1:
-                return [before]
-            _disturb(ground, nodes)
-            return [before, _watch(f"a mesh of {count}, after events", nodes, seconds)]
+            yield _watch(f"a mesh of {count}", nodes, seconds)
+            if count > 1:
+                _disturb(ground, nodes)
+                yield _watch(f"a mesh of {count}, after events", nodes, seconds)
 
 
 def _disturb(ground: MeetingGround, nodes: Sequence[Node]) -> None:

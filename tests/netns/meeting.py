@@ -160,7 +160,7 @@ class RoutedInternet(WideInternet):
         self._route(host)
 
     def _route(self, host: Host) -> None:
-        host.ip(*(f"route add default via {router} dev eth0 onlink" for router in self._routers))
+        host.ip(*(f"route replace default via {router} dev eth0 onlink" for router in self._routers))
 
     def addresses(self, number: int) -> tuple[str, str]:
         return f"{self.IPV4[number]}/32", f"{self.IPV6[number]}/128"
