@@ -138,6 +138,29 @@ def test_the_coordinators_own_name_is_asked_where_its_packets_go(place: Place, l
     assert questions(outer) == {f"17 to {lan} port 53"}
 
 
+def test_an_accepted_domain_is_asked_of_its_server_in_the_lan_while_that_is_kept(
+    place: Place, laptop: Node
+) -> None:
+    host, lan = laptop.host, str(place.lan.ipv4)
+    place.mesh.admin("names", "domain", "lan.example", lan)
+    host.run("wgpy", "set", "--accept-domain", "lan.example")
+    outer = Outer(host)
+    host.run("wgpy", "set", "--dns", "on", "--exit-node", "exit", "--kill-switch", "on")
+    wait_until(lambda: look_up(host, "www.example") == ["192.0.2.80"], "the exit node's resolver answers", 20)
+    wait_until(lambda: look_up(host, "nas.lan.example") == ["192.0.2.2"], "the LAN's own name", 10)
+    assert questions(outer) == {f"17 to {lan} port 53"}
+    assert ask(host, lan, "nas.lan.example") == "no answer", "programs are held back all the same"
+
+    # A LAN that is left out is not asked either.
+    host.run("wgpy", "set", "--exit-lan", "off")
+    wait_until(lambda: not look_up(host, "nas.lan.example"), "the LAN is left out", 20)
+    outer = Outer(host)
+    assert not look_up(host, "nas.lan.example")
+    assert questions(outer) == set()
+    host.run("wgpy", "set", "--accept-domain", "none")
+    place.mesh.admin("names", "domain", "lan.example")
+
+
 def test_with_names_off_status_tells_what_leaves_outside_and_what_is_lost(place: Place, laptop: Node) -> None:
     host, lan = laptop.host, str(place.lan.ipv4)
     before = resolv_conf(host)

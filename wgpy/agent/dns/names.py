@@ -100,6 +100,7 @@ class Names:
         assert self._zone is not None
         responder.zone = self._zone
         responder.kept_outside = self._kept_outside if self._exit is not None else frozenset()
+        responder.is_outside = (lambda _: False) if self._exit is None else self._exit.stays_outside
         responder.members = self.for_members if self._is_exit else lambda: None
 
     def report(self) -> NamesReport:

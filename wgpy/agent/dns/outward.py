@@ -61,6 +61,10 @@ class ExitNames:
     def is_in_lan(self, address: IPAddress) -> bool:
         return address.is_link_local or any(address in prefix for prefix in self.lan)
 
+    def stays_outside(self, address: IPAddress) -> bool:
+        """Whether it is in the LAN, and that is kept: a domain's name server there may be asked."""
+        return self.keeps_lan and self.is_in_lan(address)
+
     def through_tunnel(self, own: Iterable[Endpoint]) -> list[Endpoint]:
         """Of the host's own servers, those that are asked in the exit node's place."""
         return [server for server in own if not self.is_in_lan(server.address)]

@@ -65,6 +65,8 @@ class Responder:
         self.members: Servers = lambda: None
         self.own: Servers = upstreams
         self.kept_outside: frozenset[Name] = frozenset()
+        self.is_outside: Callable[[IPAddress], bool] = lambda _: False
+        """Whether a domain's name server is in the LAN, which an exit node leaves outside."""
         self.answered: Callable[[Sequence[Endpoint], Reply | None], None] = lambda _asked, _reply: None
         """Told of each question for the rest of the world: who was asked in turn, and what came of it."""
         self._upstreams = upstreams
@@ -204,7 +206,7 @@ class Responder:
         """Ask those who know. The same question asked again while it is under way is asked once: that ends
         loops, too, of servers that hand our questions back to us.
         """
-        key = (data[2:], over_tcp, whom.prepare is marked.adopt)
+        key = (data[2:], over_tcp, whom.prepare is _mark)
         pending = self._pending.get(key)
         if pending is not None:
             await pending.done.wait()
@@ -222,23 +224,32 @@ class Responder:
             return encode_reply(query, Code.SERVER_FAILURE, limit=MAX_TCP, authoritative=False)
         return data[:2] + pending.reply.data[2:]
 
+    def _mark_beside_exit(self, socket: trio.socket.SocketType, server: Endpoint) -> None:
+        if self.is_outside(server.address):
+            marked.adopt(socket)
+
     def _whom(self, query: Query, *, is_ours: bool) -> _Whom | None:
         """None: nobody is asked for who asks this."""
         rest = self._upstreams() if is_ours else self.members()
         if rest is None and not is_ours:
             return None
         if (listed := self.zone.servers_for(query.name)) is not None:
-            return _Whom(at_port(listed))
+            return _Whom(at_port(listed), self._mark_beside_exit)
         if is_ours and query.name in self.kept_outside:
             servers = self.own()
-            return None if servers is None else _Whom(servers, marked.adopt)
+            return None if servers is None else _Whom(servers, _mark)
         if is_ours and (other := self.others(query)) is not None:
             return _Whom(other)
         return None if rest is None else _Whom(rest, is_rest=is_ours)
 
 
-def _leave_as_it_is(_: trio.socket.SocketType) -> None:
+def _leave_as_it_is(_socket: trio.socket.SocketType, _server: Endpoint) -> None:
     pass
+
+
+def _mark(socket: trio.socket.SocketType, _server: Endpoint) -> None:
+    """Have it reach the server whatever leaves by an exit node."""
+    marked.adopt(socket)
 
 
 @dataclass(frozen=True, slots=True)

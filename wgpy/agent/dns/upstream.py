@@ -15,8 +15,8 @@ from wgpy.agent.dns.message import is_reply_to
 logger = logging.getLogger(__name__)
 
 PORT: Final = 53
-Prepare = Callable[[trio.socket.SocketType], None]
-"""What is done to a socket before anything leaves by it."""
+Prepare = Callable[[trio.socket.SocketType, Endpoint], None]
+"""What is done to a socket before anything leaves by it for that server."""
 TRY_TIME: Final = 1.5
 """Seconds until the next server is asked as well."""
 TIMEOUT: Final = 5.0
@@ -77,7 +77,7 @@ _SERVERS_OWN_FAULT: Final = (2, 5)
 
 async def _exchange_udp(sent: bytes, server: Endpoint, prepare: Prepare) -> bytes:
     with trio.socket.socket(_family(server), trio.socket.SOCK_DGRAM) as socket:
-        prepare(socket)
+        prepare(socket, server)
         await socket.connect(_sockaddr(server))
         await socket.send(sent)
         while True:
@@ -92,7 +92,7 @@ async def ask_over_tcp(asked: bytes, servers: Sequence[Endpoint], prepare: Prepa
         for server in servers:
             try:
                 with trio.socket.socket(_family(server), trio.socket.SOCK_STREAM) as socket:
-                    prepare(socket)
+                    prepare(socket, server)
                     await socket.connect(_sockaddr(server))
                     stream = trio.SocketStream(socket)
                     await stream.send_all(len(asked).to_bytes(2, "big") + asked)
