@@ -26,6 +26,7 @@ from coordinator.store.joins import (
 from coordinator.store.log import lock_network, note
 from coordinator.store.node_names import check_name_free, find_free_name
 from coordinator.store.nodes import NodeRow, find_by_key, find_by_machine, node_json
+from coordinator.store.prepared import Prepared
 from coordinator.store.tables import networks, nodes
 from coordinator.store.tokens import TokenRow, find_token, read_token, spend_token
 from wgpy.keys import PublicKey
@@ -44,8 +45,8 @@ _WRONG_CODE: Final = (
     "refuse this join, for somebody else asks in that host's place"
 )
 
-_APPROVAL: Final = select(networks.c.approval).where(networks.c.id == bindparam("network"))
-_ADMIT: Final = insert(nodes)
+_APPROVAL: Final = Prepared(select(networks.c.approval).where(networks.c.id == bindparam("network")))
+_ADMIT: Final = Prepared(insert(nodes))
 
 APPROVAL: Final = "approval"
 """The capability of a node that can wait."""
@@ -92,7 +93,6 @@ def join(connection: Connection, wish: JoinWish, rng: RandomSource, now: float) 
             raise Refusal("key_in_use", _OTHER_KEY)
         return _still_waiting(found) if isinstance(found, JoinRow) else found
     spend_token(connection, token, now)
-    _check_key_free(connection, wish.wireguard_key)
     asked = JoinRow(
         rng.randbytes(16).hex(), token.network_id, token.id, wish.name, wish.machine_key, wish.wireguard_key,
         wish.capabilities, None, wish.address, now, now + HELD_AGE, None,
@@ -100,6 +100,7 @@ def join(connection: Connection, wish: JoinWish, rng: RandomSource, now: float) 
     if _needs_approval(connection, token):
         if APPROVAL not in wish.capabilities:
             raise Refusal("needs_approval", _TOO_OLD)
+        _check_key_free(connection, wish.wireguard_key)
         hold_join(connection, asked, source_key(wish.address))
         return asked
     node = admit(connection, asked, token, now)
@@ -123,7 +124,7 @@ def _check_key_free(connection: Connection, key: PublicKey) -> None:
 def _needs_approval(connection: Connection, token: TokenRow) -> bool:
     if token.approval is not None:
         return token.approval
-    return bool(connection.execute(_APPROVAL, {"network": token.network_id}).scalar_one())
+    return bool(_APPROVAL.scalar(connection, network=token.network_id))
 
 
 def admit(connection: Connection, asked: JoinRow, token: TokenRow | None, now: float) -> NodeRow:
@@ -151,22 +152,22 @@ def admit(connection: Connection, asked: JoinRow, token: TokenRow | None, now: f
         tags=() if token is None else token.tags,
         ephemeral_after=None if token is None else token.ephemeral_after,
     )
-    values = {
-        "id": node.id,
-        "network_id": node.network_id,
-        "name": node.name,
-        "machine_key": bytes(node.machine_key),
-        "wireguard_key": bytes(node.wireguard_key),
-        "token_id": node.token_id,
-        "addresses": [str(address) for address in node.addresses],
-        "key_epoch": 0,
-        "record_seq": 0,
-        "capabilities": list(asked.capabilities),
-        "joined_at": now,
-        "tags": list(node.tags) or None,
-        "ephemeral_after": node.ephemeral_after,
-    }
-    connection.execute(_ADMIT, values)
+    _ADMIT.run(
+        connection,
+        id=node.id,
+        network_id=node.network_id,
+        name=node.name,
+        machine_key=bytes(node.machine_key),
+        wireguard_key=bytes(node.wireguard_key),
+        token_id=node.token_id,
+        addresses=[str(address) for address in node.addresses],
+        key_epoch=0,
+        record_seq=0,
+        capabilities=list(asked.capabilities),
+        joined_at=now,
+        tags=list(node.tags) or None,
+        ephemeral_after=node.ephemeral_after,
+    )
     return node
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, or_, select
 
+from coordinator.store.prepared import Prepared
 from coordinator.store.tables import audit
 from wgpy.mesh.encoding import JsonObject
 
@@ -18,7 +19,7 @@ AUDIT_AGE: Final = 400 * 86400.0
 """Seconds for which it is kept: a year, and a month to look back on it."""
 
 
-_WRITE: Final = insert(audit)
+_WRITE: Final = Prepared(insert(audit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +59,20 @@ def write_audit(
 ) -> None:
     """`before` and `after` have an `id`, and a `name` if the thing has one; not both are None."""
     shown = after or before or {}
-    values = {
-        "at": now,
-        "actor_kind": actor.kind,
-        "actor_id": actor.id,
-        "actor": actor.name,
-        "address": actor.address,
-        "action": action,
-        "network_id": network_id,
-        "subject_id": str(shown["id"]),
-        "subject": str(shown.get("name", shown["id"])),
-        "before": before,
-        "after": after,
-    }
-    connection.execute(_WRITE, values)
+    _WRITE.run(
+        connection,
+        at=now,
+        actor_kind=actor.kind,
+        actor_id=actor.id,
+        actor=actor.name,
+        address=actor.address,
+        action=action,
+        network_id=network_id,
+        subject_id=str(shown["id"]),
+        subject=str(shown.get("name", shown["id"])),
+        before=before,
+        after=after,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, inser
 
 from coordinator.addresses import REST_AGE, choose_host_number, host_address, host_number
 from coordinator.errors import Refusal
+from coordinator.store.prepared import Prepared
 from coordinator.store.tables import addresses, ingress_groups, networks
 from wgpy.addresses import IPAddress, Prefix, host_prefix
 from wgpy.errors import ConfigError
@@ -22,31 +23,42 @@ from wgpy.errors import ConfigError
 _IN_RANGE: Final = (addresses.c.network_id == bindparam("network")) & (
     addresses.c.range == bindparam("prefix")
 )
-_RANGES: Final = select(networks.c.ranges).where(networks.c.id == bindparam("network"))
-_KEPT: Final = select(addresses.c.host).where(
-    _IN_RANGE, addresses.c.token_id == bindparam("token"), addresses.c.node_id.is_(None)
+_RANGES: Final = Prepared(select(networks.c.ranges).where(networks.c.id == bindparam("network")))
+_KEPT: Final = Prepared(
+    select(addresses.c.host).where(
+        _IN_RANGE, addresses.c.token_id == bindparam("token"), addresses.c.node_id.is_(None)
+    )
 )
 # Not of those that admins chose: one high number would else use up all below it.
-_HIGHEST: Final = select(func.max(addresses.c.host)).where(_IN_RANGE, addresses.c.token_id.is_(None))
-_TAKEN: Final = select(addresses.c.host).where(_IN_RANGE).order_by(addresses.c.host)
-_SAME: Final = select(addresses.c.host).where(_IN_RANGE, addresses.c.host == bindparam("number"))
-_CLAIM: Final = insert(addresses)
+_HIGHEST: Final = Prepared(
+    select(func.max(addresses.c.host)).where(_IN_RANGE, addresses.c.token_id.is_(None))
+)
+_TAKEN: Final = Prepared(select(addresses.c.host).where(_IN_RANGE).order_by(addresses.c.host))
+_SAME: Final = Prepared(select(addresses.c.host).where(_IN_RANGE, addresses.c.host == bindparam("number")))
+_CLAIM: Final = Prepared(insert(addresses))
+_POOLS: Final = Prepared(
+    select(ingress_groups.c.ranges).where(ingress_groups.c.network_id == bindparam("network"))
+)
 
 
 def read_ranges(connection: Connection, network_id: str) -> list[Prefix]:
-    texts = connection.execute(_RANGES, {"network": network_id}).scalar_one()
+    texts = _RANGES.scalar(connection, network=network_id)
     return [ipaddress.ip_network(text) for text in texts]
 
 
-def _kept_for_clients(connection: Connection, network_id: str, prefix: Prefix) -> list[range]:
-    """The host numbers of a network's range that are external clients' (ingress.py), in order."""
-    mine = ingress_groups.c.network_id == network_id
+def _read_pools(connection: Connection, network_id: str) -> list[Prefix]:
+    """The ranges of a network's external clients (ingress.py)."""
+    groups = _POOLS.all(connection, network=network_id)
+    return [ipaddress.ip_network(text) for group in groups for text in group.ranges]
+
+
+def _kept_for_clients(pools: Sequence[Prefix], prefix: Prefix) -> list[range]:
+    """The host numbers of a network's range that are in pools of external clients, in order."""
     found = []
-    for texts in connection.execute(select(ingress_groups.c.ranges).where(mine)).scalars():
-        for pool in map(ipaddress.ip_network, texts):
-            if pool != prefix and pool.version == prefix.version and pool.network_address in prefix:
-                first = int(pool.network_address) - int(prefix.network_address)
-                found.append(range(first, first + pool.num_addresses))
+    for pool in pools:
+        if pool != prefix and pool.version == prefix.version and pool.network_address in prefix:
+            first = int(pool.network_address) - int(prefix.network_address)
+            found.append(range(first, first + pool.num_addresses))
     return sorted(found, key=lambda numbers: numbers.start)
 
 
@@ -59,11 +71,11 @@ def claim_addresses(
     Raises Refusal `network_full`.
     """
     claimed: list[Prefix] = []
-    ranges = read_ranges(connection, network_id)
+    ranges, pools = read_ranges(connection, network_id), _read_pools(connection, network_id)
     for version in (4, 6):
         family = [prefix for prefix in ranges if prefix.version == version]
         found = None if kept_by is None else _take_kept(connection, network_id, family, kept_by, node_id)
-        found = found or _take_next(connection, network_id, family, node_id, now)
+        found = found or _take_next(connection, network_id, family, pools, node_id, now)
         if found is not None:
             claimed.append(host_prefix(found))
         elif family:
@@ -80,8 +92,7 @@ def _take_kept(
     connection: Connection, network_id: str, family: Sequence[Prefix], token_id: str, node_id: str
 ) -> IPAddress | None:
     for prefix in family:
-        place = {"network": network_id, "prefix": str(prefix)}
-        number = connection.execute(_KEPT, place | {"token": token_id}).scalar()
+        number = _KEPT.scalar(connection, network=network_id, prefix=str(prefix), token=token_id)
         if number is not None:
             mine = _of(network_id, prefix) & (addresses.c.host == number)
             values = {"node_id": node_id, "released_at": None}
@@ -90,14 +101,19 @@ def _take_kept(
     return None
 
 
-def _take_next(
-    connection: Connection, network_id: str, family: Sequence[Prefix], node_id: str, now: float
+def _take_next(  # noqa: PLR0917 (as every change: connection, where, for whom, time)
+    connection: Connection,
+    network_id: str,
+    family: Sequence[Prefix],
+    pools: Sequence[Prefix],
+    node_id: str,
+    now: float,
 ) -> IPAddress | None:
     for prefix in family:
-        number = _choose_number(connection, network_id, prefix, now)
+        kept = _kept_for_clients(pools, prefix)
+        number = _choose_number(connection, network_id, prefix, kept, now)
         if number is not None:
-            values = {"network_id": network_id, "range": str(prefix), "host": number, "node_id": node_id}
-            connection.execute(_CLAIM, values)
+            _CLAIM.run(connection, network_id=network_id, range=str(prefix), host=number, node_id=node_id)
             return host_address(prefix, number)
     return None
 
@@ -106,21 +122,24 @@ def _of(network_id: str, prefix: Prefix) -> ColumnElement[bool]:
     return (addresses.c.network_id == network_id) & (addresses.c.range == str(prefix))
 
 
-def _choose_number(connection: Connection, network_id: str, prefix: Prefix, now: float) -> int | None:
+def _choose_number(
+    connection: Connection, network_id: str, prefix: Prefix, kept: Sequence[range], now: float
+) -> int | None:
     place = {"network": network_id, "prefix": str(prefix)}
-    number = _next_number(connection, prefix, place)
+    number = _next_number(connection, prefix, place, kept)
     if number is None:  # perhaps there are some that have rested for long enough
         drop_rested(connection, now, _of(network_id, prefix))
-        number = _next_number(connection, prefix, place)
+        number = _next_number(connection, prefix, place, kept)
     return number
 
 
-def _next_number(connection: Connection, prefix: Prefix, place: dict[str, str]) -> int | None:
-    highest = connection.execute(_HIGHEST, place).scalar()
-    kept = _kept_for_clients(connection, place["network"], prefix)
+def _next_number(
+    connection: Connection, prefix: Prefix, place: dict[str, str], kept: Sequence[range]
+) -> int | None:
+    highest = _HIGHEST.scalar(connection, **place)
 
     def taken_in_order() -> Iterable[int]:
-        return heapq.merge(connection.execute(_TAKEN, place).scalars(), *kept)
+        return heapq.merge((row.host for row in _TAKEN.all(connection, **place)), *kept)
 
     while True:
         number = choose_host_number(prefix, highest, taken_in_order)
@@ -129,7 +148,7 @@ def _next_number(connection: Connection, prefix: Prefix, place: dict[str, str]) 
         if (block := next((block for block in kept if number in block), None)) is not None:
             highest = block[-1]
             continue
-        if connection.execute(_SAME, place | {"number": number}).first() is None:
+        if _SAME.first(connection, number=number, **place) is None:
             return number
         highest = number
 
@@ -148,12 +167,12 @@ def keep_addresses(
 
     Raises ConfigError for an address that no node can have, Refusal `address_in_use`.
     """
-    ranges = read_ranges(connection, network_id)
+    ranges, pools = read_ranges(connection, network_id), _read_pools(connection, network_id)
     if len({address.version for address in wanted}) != len(wanted):
         raise ConfigError("a node has one address of each family: name at most one IPv4 and one IPv6")
     for address in wanted:
         prefix, number = _place(ranges, address)
-        if any(number in block for block in _kept_for_clients(connection, network_id, prefix)):
+        if any(number in block for block in _kept_for_clients(pools, prefix)):
             raise Refusal("address_in_use", f"{address} is not free: external clients are there")
         mine = _of(network_id, prefix) & (addresses.c.host == number)
         row = connection.execute(select(addresses).where(mine)).one_or_none()
@@ -190,9 +209,9 @@ def claim_of_pool(
     connection: Connection, network_id: str, pools: Sequence[Prefix], client_id: str, now: float
 ) -> tuple[Prefix, ...]:
     """The next address of each range of external clients. Raises Refusal `network_full`."""
-    claimed = []
+    claimed, of_clients = [], _read_pools(connection, network_id)
     for pool in pools:
-        found = _take_next(connection, network_id, [pool], client_id, now)
+        found = _take_next(connection, network_id, [pool], of_clients, client_id, now)
         if found is None:
             raise Refusal(
                 "network_full", f"every address of {pool} is taken or was released in the last 7 days"

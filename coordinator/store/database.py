@@ -168,16 +168,20 @@ class Database:
         return changed
 
     def _run_beside_others(self, connection: Connection, write: Write[Any]) -> frozenset[tuple[str, str]]:
-        """In a savepoint, so that it fails alone."""
+        """In a savepoint, so that it fails alone. Of SQLite alone: PostgreSQL gathers commits by itself."""
+        connection.exec_driver_sql("SAVEPOINT one")
         try:
-            with connection.begin_nested():
-                return write.run(connection)
+            noted = write.run(connection)
         except Exception as error:
             # On a full disk SQLite gives up the whole transaction: then the others have failed as well.
             if not getattr(connection.connection.dbapi_connection, "in_transaction", False):
                 raise
+            connection.exec_driver_sql("ROLLBACK TO one")
+            connection.exec_driver_sql("RELEASE one")
             write.fail(error)
             return frozenset()
+        connection.exec_driver_sql("RELEASE one")
+        return noted
 
     def driver_arguments(self) -> dict[str, Any]:
         """How psycopg connects to this PostgreSQL by itself. They hold the password."""

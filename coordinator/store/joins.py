@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from coordinator.addresses import RandomSource
 from coordinator.errors import Refusal
 from coordinator.store.log import lock_network, note
+from coordinator.store.prepared import Prepared
 from coordinator.store.tables import joins, networks
 from wgpy.keys import PublicKey
 from wgpy.mesh.signing import MachinePublicKey
@@ -140,10 +141,12 @@ def hold_join(connection: Connection, row: JoinRow, source: str) -> None:
     note(connection, row.network_id)
 
 
-_HELD: Final = select(joins).where(
-    joins.c.token_id == bindparam("token"),
-    joins.c.machine_key == bindparam("key"),
-    joins.c.expires_at > bindparam("now"),
+_HELD: Final = Prepared(
+    select(joins).where(
+        joins.c.token_id == bindparam("token"),
+        joins.c.machine_key == bindparam("key"),
+        joins.c.expires_at > bindparam("now"),
+    )
 )
 
 
@@ -151,7 +154,7 @@ def find_held(
     connection: Connection, token_id: str, machine_key: MachinePublicKey, now: float
 ) -> JoinRow | None:
     """The join of this machine by this token, if it waits or was refused."""
-    row = connection.execute(_HELD, {"token": token_id, "key": bytes(machine_key), "now": now}).first()
+    row = _HELD.first(connection, token=token_id, key=bytes(machine_key), now=now)
     return None if row is None else _join_row(row)
 
 

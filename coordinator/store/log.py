@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from coordinator.netmap import Changes
 from coordinator.store.database import CHANGED
+from coordinator.store.prepared import Prepared
 from coordinator.store.tables import change_log, networks
 
 LOG_AGE: Final = 7 * 86400.0
@@ -27,18 +28,13 @@ class Kind(StrEnum):
     VISIBILITY = "visibility"
 
 
-_LOCK: Final = select(networks.c.id).where(networks.c.id == bindparam("network")).with_for_update()
-_LOG: Final = insert(change_log)
-_NEXT_REVISION: Final = (
-    update(networks)
-    .where(networks.c.id == bindparam("network"))
-    .values(revision=networks.c.revision + 1)
-    .returning(networks.c.revision)
+_IS_IT: Final = networks.c.id == bindparam("network")
+_LOCK: Final = Prepared(select(networks.c.id).where(_IS_IT).with_for_update())
+_LOG: Final = Prepared(insert(change_log))
+_NEXT_REVISION: Final = Prepared(
+    update(networks).where(_IS_IT).values(revision=networks.c.revision + 1).returning(networks.c.revision)
 )
-_NEXT_NOTICE: Final = (
-    update(networks).where(networks.c.id == bindparam("network")).values(notices=networks.c.notices + 1)
-)
-"""Made once, as all that a crowd of nodes asks for: SQLAlchemy takes longer to make them than to run them."""
+_NEXT_NOTICE: Final = Prepared(update(networks).where(_IS_IT).values(notices=networks.c.notices + 1))
 
 
 def lock_network(connection: Connection, network_id: str) -> bool:
@@ -47,28 +43,26 @@ def lock_network(connection: Connection, network_id: str) -> bool:
 
     False when it is gone. Every change takes this lock first: no two wait for each other.
     """
-    return connection.execute(_LOCK, {"network": network_id}).one_or_none() is not None
+    return _LOCK.first(connection, network=network_id) is not None
 
 
 def record_change(
     connection: Connection, network_id: str, changes: Iterable[tuple[Kind, str]], now: float
 ) -> int:
     """Take the network's next revision for this transaction and log what it touches → the revision."""
-    rows = [
-        {"network_id": network_id, "kind": kind.value, "entity": entity, "at": now}
-        for kind, entity in changes
-    ]
-    if not rows:
+    touched = list(changes)
+    if not touched:
         raise ValueError("a revision that touches nothing would be a hole in the log")
-    revision: int = connection.execute(_NEXT_REVISION, {"network": network_id}).scalar_one()
-    connection.execute(_LOG, [row | {"revision": revision} for row in rows])
+    revision: int = _NEXT_REVISION.scalar(connection, network=network_id)
+    for kind, entity in touched:
+        _LOG.run(connection, network_id=network_id, revision=revision, kind=kind.value, entity=entity, at=now)
     connection.info[CHANGED].add(network_id)
     return revision
 
 
 def note(connection: Connection, network_id: str) -> None:
     """Something changed that no map shows: admins who look at the network hear of it, nodes do not."""
-    connection.execute(_NEXT_NOTICE, {"network": network_id})
+    _NEXT_NOTICE.run(connection, network=network_id)
     connection.info[CHANGED].add(network_id)
 
 

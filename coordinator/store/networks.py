@@ -19,6 +19,7 @@ from coordinator.store.clients import delete_clients
 from coordinator.store.database import CHANGED
 from coordinator.store.joins import IS_WAITING
 from coordinator.store.log import Kind, lock_network, note, record_change
+from coordinator.store.prepared import Prepared
 from coordinator.store.ranges import check_free, move_ranges, replaced_ranges
 from coordinator.store.tables import addresses, change_log, joins, meta, networks, nodes, relays, tokens
 from wgpy.addresses import Prefix
@@ -88,18 +89,18 @@ def _read_network(row: Any, urls: Sequence[str], relays: tuple[Relay, ...]) -> N
     )
 
 
-_URLS: Final = select(meta.c.urls)
-_ONE: Final = select(networks).where(networks.c.id == bindparam("network"))
-_RELAYS: Final = select(relays).order_by(relays.c.created_at, relays.c.id)
+_URLS: Final = Prepared(select(meta.c.urls))
+_ONE: Final = Prepared(select(networks).where(networks.c.id == bindparam("network")))
+_RELAYS: Final = Prepared(select(relays).order_by(relays.c.created_at, relays.c.id))
 """In the order of every map."""
 
 
 def read_urls(connection: Connection) -> tuple[str, ...]:
-    return tuple(connection.execute(_URLS).scalar_one())
+    return tuple(_URLS.scalar(connection))
 
 
 def read_standing(connection: Connection, network_id: str) -> Standing | None:
-    row = connection.execute(_ONE, {"network": network_id}).one_or_none()
+    row = _ONE.first(connection, network=network_id)
     if row is None:
         return None
     network = _read_network(row, read_urls(connection), read_relays(connection))
@@ -280,7 +281,7 @@ def read_relays(connection: Connection) -> tuple[Relay, ...]:
     """In the order of every map."""
     return tuple(
         Relay(row.id, row.name, RelayPublicKey(row.public_key), tuple(row.hosts), row.url)
-        for row in connection.execute(_RELAYS)
+        for row in _RELAYS.all(connection)
     )
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Double, bindparam, exists, or_, select
 from coordinator.errors import Refusal
 from coordinator.names import MAX_LABEL, check_node_name, make_label, unique_label
 from coordinator.store.joins import IS_WAITING
+from coordinator.store.prepared import Prepared
 from coordinator.store.tables import joins, nodes, tokens
 
 _ENDING: Final = 8
@@ -24,17 +25,18 @@ _USABLE: Final = (
 _WAITS: Final = exists().where(joins.c.token_id == tokens.c.id, joins.c.expires_at > _NOW, IS_WAITING)
 
 _OF_NODES: Final = select(nodes.c.id, nodes.c.name).where(
-    nodes.c.network_id == bindparam("network"),
-    nodes.c.id != bindparam("node"),
-    nodes.c.name.like(bindparam("pattern")),
+    nodes.c.network_id == bindparam("network"), nodes.c.id != bindparam("node")
 )
 _OF_TOKENS: Final = select(tokens.c.id, tokens.c.node_name).where(
-    tokens.c.network_id == bindparam("network"),
-    tokens.c.id != bindparam("token"),
-    tokens.c.node_name.like(bindparam("pattern")),
-    or_(_USABLE, _WAITS),
+    tokens.c.network_id == bindparam("network"), tokens.c.id != bindparam("token"), or_(_USABLE, _WAITS)
 )
-"""Tokens whose name is not to be given away. A label has no character that LIKE takes for another."""
+"""Tokens whose name is not to be given away."""
+
+_NODES_CALLED: Final = Prepared(_OF_NODES.where(nodes.c.name == bindparam("name")))
+_NODES_LIKE: Final = Prepared(_OF_NODES.where(nodes.c.name.like(bindparam("pattern"))))
+_TOKENS_CALLED: Final = Prepared(_OF_TOKENS.where(tokens.c.node_name == bindparam("name")))
+_TOKENS_LIKE: Final = Prepared(_OF_TOKENS.where(tokens.c.node_name.like(bindparam("pattern"))))
+"""A label has no character that LIKE takes for another."""
 
 
 def check_name_free(
@@ -44,10 +46,9 @@ def check_name_free(
     it.
     """
     check_node_name(name)
-    mine = {"network": network_id, "pattern": name}
-    if connection.execute(_OF_NODES, mine | {"node": node_id}).first() is not None:
+    if _NODES_CALLED.first(connection, network=network_id, node=node_id, name=name) is not None:
         raise Refusal("name_in_use", f"another node of this network is called {name!r}")
-    holder = connection.execute(_OF_TOKENS, mine | {"token": token_id, "now": now}).scalar()
+    holder = _TOKENS_CALLED.scalar(connection, network=network_id, token=token_id, now=now, name=name)
     if holder is not None:
         raise Refusal(
             "name_in_use", f"token {holder} keeps the name {name!r} for its node: revoke it, or take another"
@@ -58,7 +59,15 @@ def find_free_name(
     connection: Connection, network_id: str, wish: str, now: float, *, token_id: str = "", node_id: str = ""
 ) -> str:
     """The label nearest to the wish that no other node has and no other token keeps."""
-    mine = {"network": network_id, "pattern": make_label(wish)[: MAX_LABEL - _ENDING] + "%"}
-    others = connection.execute(_OF_NODES, mine | {"node": node_id}).all()
-    keepers = connection.execute(_OF_TOKENS, mine | {"token": token_id, "now": now}).all()
+    label = make_label(wish)
+    of_nodes = {"network": network_id, "node": node_id}
+    of_tokens = {"network": network_id, "token": token_id, "now": now}
+    if (
+        _NODES_CALLED.first(connection, name=label, **of_nodes) is None
+        and _TOKENS_CALLED.first(connection, name=label, **of_tokens) is None
+    ):
+        return label  # as nearly always: then not all that are called alike are read
+    pattern = label[: MAX_LABEL - _ENDING] + "%"
+    others = _NODES_LIKE.all(connection, pattern=pattern, **of_nodes)
+    keepers = _TOKENS_LIKE.all(connection, pattern=pattern, **of_tokens)
     return unique_label(wish, {name for _, name in (*others, *keepers)})

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, Select, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, delete, func, insert, or_, select, update
 
 from coordinator.errors import Refusal
 from coordinator.names import check_node_name, make_tags
@@ -18,6 +18,7 @@ from coordinator.store.forwards import forget_forwards, read_forwards
 from coordinator.store.ingress import forget_gateway
 from coordinator.store.log import Kind, lock_network, note, record_change
 from coordinator.store.node_names import check_name_free, find_free_name
+from coordinator.store.prepared import Prepared
 from coordinator.store.tables import endpoints, leases, nodes, removed_nodes
 from coordinator.store.tokens import check_ephemeral
 from wgpy.addresses import Prefix
@@ -132,19 +133,23 @@ def read_record(text: str | None) -> Record | None:
 
 
 _ALL: Final = select(*_COLUMNS)
-_BY_MACHINE: Final = _ALL.where(
-    nodes.c.machine_key == bindparam("key"), nodes.c.token_id == bindparam("token")
+_BY_MACHINE: Final = Prepared(
+    _ALL.where(nodes.c.machine_key == bindparam("key"), nodes.c.token_id == bindparam("token"))
 )
-_BY_KEY: Final = _ALL.where(nodes.c.wireguard_key == bindparam("key"))
-_BY_ID: Final = _ALL.where(nodes.c.id == bindparam("node"), nodes.c.network_id == bindparam("network"))
-_NAMED: Final = _ALL.where(
-    nodes.c.network_id == bindparam("network"),
-    or_(nodes.c.id == bindparam("wanted"), nodes.c.name == bindparam("wanted")),
+_BY_KEY: Final = Prepared(_ALL.where(nodes.c.wireguard_key == bindparam("key")))
+_BY_ID: Final = Prepared(
+    _ALL.where(nodes.c.id == bindparam("node"), nodes.c.network_id == bindparam("network"))
+)
+_NAMED: Final = Prepared(
+    _ALL.where(
+        nodes.c.network_id == bindparam("network"),
+        or_(nodes.c.id == bindparam("wanted"), nodes.c.name == bindparam("wanted")),
+    )
 )
 
 
-def _find(connection: Connection, statement: Select[Any], **wanted: str | bytes) -> NodeRow | None:
-    row = connection.execute(statement, wanted).one_or_none()
+def _find(connection: Connection, statement: Prepared, **wanted: str | bytes) -> NodeRow | None:
+    row = statement.first(connection, **wanted)
     return None if row is None else _node_row(row)
 
 
@@ -182,7 +187,7 @@ def list_nodes(connection: Connection, network_id: str) -> list[NodeRow]:
     return [_node_row(row) for row in connection.execute(statement)]
 
 
-_SIGN: Final = (
+_SIGN: Final = Prepared(
     update(nodes)
     .where(nodes.c.id == bindparam("node"))
     .values(
@@ -209,8 +214,7 @@ def put_record(connection: Connection, record: Record, now: float) -> int | None
     _check_record(connection, record, node)
     revision = record_change(connection, record.network, [(Kind.NODE, record.id)], now)
     signed = canonical_json(record.to_json()).decode()
-    values = {"node": record.id, "signed": signed, "seq": record.seq, "revision": revision}
-    connection.execute(_SIGN, values)
+    _SIGN.run(connection, node=record.id, signed=signed, seq=record.seq, revision=revision)
     return revision
 
 
@@ -256,13 +260,18 @@ def _check_record(connection: Connection, record: Record, node: NodeRow) -> None
         raise Refusal("record_mismatch", "the record names another machine key than this node joined with")
     if set(record.addresses) != set(node.addresses):
         raise Refusal("record_mismatch", "the record names other addresses than this node was given")
-    approved = read_forwards(connection, record.network, [record.id]).get(record.id, ())
-    if not {forward.range for forward in approved}.issuperset(record.ranges):
+    if record.ranges and not _may_forward(connection, record):
         raise Refusal("record_mismatch", "the record names ranges that this node was not given to forward")
     if node.record is not None and record.seq <= node.record.seq:
         raise Refusal(
             "record_mismatch", f"the record's seq must be above {node.record.seq}; got {record.seq}"
         )
+
+
+def _may_forward(connection: Connection, record: Record) -> bool:
+    """Whether all of its ranges were given to it."""
+    approved = read_forwards(connection, record.network, [record.id]).get(record.id, ())
+    return {forward.range for forward in approved}.issuperset(record.ranges)
 
 
 @dataclass(frozen=True, slots=True)

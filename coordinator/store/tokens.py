@@ -13,6 +13,7 @@ from coordinator.names import check_node_name, make_tags
 from coordinator.store.claims import keep_addresses, let_go
 from coordinator.store.log import lock_network, note
 from coordinator.store.node_names import check_name_free
+from coordinator.store.prepared import Prepared
 from coordinator.store.tables import tokens
 from wgpy.addresses import IPAddress
 from wgpy.errors import ConfigError
@@ -107,7 +108,7 @@ _COLUMNS = (
 
 
 def _token_row(row: Any) -> TokenRow:
-    values = dict(row._mapping)
+    values = row._asdict()
     values.pop("secret_hash", None)
     tags, fixed = tuple(values.pop("tags") or ()), tuple(values.pop("node_addresses") or ())
     return TokenRow(**values, tags=tags, node_addresses=fixed)
@@ -151,13 +152,14 @@ def list_tokens(connection: Connection, network_id: str) -> list[TokenRow]:
     return [_token_row(row) for row in connection.execute(statement)]
 
 
-_OPENED: Final = select(*_COLUMNS, tokens.c.secret_hash).where(tokens.c.id == bindparam("token"))
-_SPEND: Final = update(tokens).where(tokens.c.id == bindparam("token")).values(uses=tokens.c.uses + 1)
+_IS_IT: Final = tokens.c.id == bindparam("token")
+_OPENED: Final = Prepared(select(*_COLUMNS, tokens.c.secret_hash).where(_IS_IT))
+_SPEND: Final = Prepared(update(tokens).where(_IS_IT).values(uses=tokens.c.uses + 1))
 
 
 def find_token(connection: Connection, secret: BearerSecret) -> TokenRow | None:
     """The token of which this is the secret."""
-    row = connection.execute(_OPENED, {"token": secret.id}).one_or_none()
+    row = _OPENED.first(connection, token=secret.id)
     if row is None or not hmac.compare_digest(row.secret_hash, secret.hash):
         return None
     return _token_row(row)
@@ -196,4 +198,4 @@ def spend_token(connection: Connection, token: TokenRow, now: float) -> None:
             raise Refusal("token_expired", "this token has expired: ask the network's admin for another")
         case "used":
             raise Refusal("token_used", "this token has been used up: ask the network's admin for another")
-    connection.execute(_SPEND, {"token": token.id})
+    _SPEND.run(connection, token=token.id)
