@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from coordinator.api.context import Context, context_of
+from coordinator.api.context import context_of
 from coordinator.api.edge import (
     RemovedNode,
     answer,
@@ -25,12 +25,12 @@ from coordinator.presence import Report, presence_line, unproven_endpoints, usab
 from coordinator.ratelimit import source_key
 from coordinator.store import admission, clients, forwards, joins, nodes
 from coordinator.store.joins import JoinRow, Source
-from coordinator.store.networks import read_standing
 from coordinator.store.nodes import NodeRow
 from wgpy.mesh.encoding import MAX_NAME, Fields, encode_json
 from wgpy.mesh.forward import Offer
 from wgpy.mesh.frames import PresenceFrame, Since
 from wgpy.mesh.keyless import CommitAnswer, CommitRequest, OpenRequest, Waiting
+from wgpy.mesh.netmap import Network
 from wgpy.mesh.receipt import tag_of
 from wgpy.mesh.record import Record
 from wgpy.mesh.rotation import KeyRequest
@@ -82,18 +82,16 @@ async def join(request: Request) -> Response:
         asked.token, asked.name, asked.machine_key, asked.wireguard_key, asked.capabilities,
         str(observed_address(request) or ""),
     )  # fmt: skip
-    return await _answer_join(context, await context.store.write(admission.join, wish, context.rng, now), now)
+    write = context.store.write
+    return _answer_join(*await write(admission.with_network, admission.join, wish, context.rng, now), now)
 
 
-async def _answer_join(context: Context, found: NodeRow | JoinRow, now: float) -> Response:
+def _answer_join(found: NodeRow | JoinRow, network: Network, now: float) -> Response:
     """What it has become, or that it waits."""
     if isinstance(found, JoinRow):
         left = max(1, int(found.expires_at - now))
         return answer(Waiting(found.id, left, WAITING_POLL).to_json(), 202)
-    standing = await context.store.read(read_standing, found.network_id)
-    if standing is None:
-        raise Refusal("token_unknown", "the network was deleted at this moment")
-    return answer(Membership(standing.network, found.id, found.name, found.addresses).to_json())
+    return answer(Membership(network, found.id, found.name, found.addresses).to_json())
 
 
 async def commit_join(request: Request) -> Response:
@@ -116,7 +114,8 @@ async def open_join(request: Request) -> Response:
     _check_wire(asked.wire)
     leaf = context.sessions.check_join(asked, identity.hash, identity.leaf_hashes_seen(), now)
     wish = admission.OpenWish(asked, identity.hash, leaf)
-    return await _answer_join(context, await context.store.write(admission.open_join, wish, now), now)
+    write = context.store.write
+    return _answer_join(*await write(admission.with_network, admission.open_join, wish, now), now)
 
 
 async def session(request: Request) -> Response:

@@ -36,12 +36,13 @@ class NodeEdit(msgspec.Struct):
 
 def node_shown(row: nodes.NodeRow, lane: PresenceLane, owners: Mapping[str, str] = {}) -> JsonObject:
     """A node as the API shows it; `owners` are names of people by id."""
+    record = row.record
     return nodes.node_json(row) | {
         "machine_key": str(row.machine_key),
         "joined_at": row.joined_at,
         "version": row.version,
         "owner": None if row.person_id is None else owners.get(row.person_id),
-        "seq": None if row.record is None else row.record.seq,
+        "seq": None if record is None else record.seq,
         **lane.presence_of(row.id).to_json(),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +25,7 @@ from coordinator.store.joins import (
     read_commitment,
 )
 from coordinator.store.log import lock_network, note
+from coordinator.store.networks import read_standing
 from coordinator.store.node_names import check_name_free, find_free_name
 from coordinator.store.nodes import NodeRow, find_by_key, find_by_machine, node_json
 from coordinator.store.prepared import Prepared
@@ -31,6 +33,7 @@ from coordinator.store.tables import networks, nodes
 from coordinator.store.tokens import TokenRow, find_token, read_token, spend_token
 from wgpy.keys import PublicKey
 from wgpy.mesh.keyless import OpenRequest, join_code
+from wgpy.mesh.netmap import Network
 from wgpy.mesh.signing import BearerSecret, MachinePublicKey
 
 _GONE: Final = "this coordinator knows no such token: was its network deleted?"
@@ -110,6 +113,16 @@ def join(connection: Connection, wish: JoinWish, rng: RandomSource, now: float) 
     return node
 
 
+def with_network(
+    connection: Connection, change: Callable[..., NodeRow | JoinRow], *args: object
+) -> tuple[NodeRow | JoinRow, Network]:
+    """What a join or an opening has come to, and its network as it stands at that."""
+    found = change(connection, *args)
+    standing = read_standing(connection, found.network_id)
+    assert standing is not None, "the network's row is locked"
+    return found, standing.network
+
+
 def _still_waiting(row: JoinRow) -> JoinRow:
     if row.refused_at is not None:
         raise Refusal("join_refused", _REFUSED)
@@ -147,7 +160,7 @@ def admit(connection: Connection, asked: JoinRow, token: TokenRow | None, now: f
         token_id=asked.token_id,
         addresses=claim_addresses(connection, asked.network_id, asked.id, now, kept_by=kept_by),
         key_epoch=0,
-        record=None,
+        signed=None,
         joined_at=now,
         tags=() if token is None else token.tags,
         ephemeral_after=None if token is None else token.ephemeral_after,

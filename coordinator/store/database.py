@@ -211,8 +211,9 @@ def _open_sqlite(url: URL) -> tuple[Engine, Engine]:
         url, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=60, hide_parameters=True
     )
     reader = create_engine(
-        url, poolclass=QueuePool, pool_size=READERS, max_overflow=0, pool_timeout=60, hide_parameters=True
-    )
+        url, poolclass=QueuePool, pool_size=READERS, max_overflow=0, pool_timeout=60, hide_parameters=True,
+        pool_reset_on_return=None,  # `read` has ended its transaction by then
+    )  # fmt: skip
     for engine, begin, query_only in ((writer, "BEGIN IMMEDIATE", False), (reader, "BEGIN", True)):
         _prepare_sqlite(engine, begin, query_only)
         event.listen(engine, "do_connect", partial(_make_file, Path(str(url.database))))
@@ -242,7 +243,10 @@ def _prepare_sqlite(engine: Engine, begin: str, query_only: bool) -> None:
 
     @event.listens_for(engine, "begin")
     def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        if query_only:  # it locks nothing yet, so it does not fail: the short way
+            connection.connection.cursor().execute(begin)
+        else:
+            connection.exec_driver_sql(begin)
 
 
 def _open_postgres(url: URL) -> tuple[Engine, Engine]:

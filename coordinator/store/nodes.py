@@ -33,7 +33,7 @@ TOMBSTONE_AGE: Final = 90 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class NodeRow:
-    """A node's row. `record` is None until it has signed one."""
+    """A node's row. `signed` is its record as JSON, verified when it came; None until it has signed one."""
 
     id: str
     network_id: str
@@ -43,7 +43,7 @@ class NodeRow:
     token_id: str
     addresses: tuple[Prefix, ...]
     key_epoch: int
-    record: Record | None
+    signed: str | None
     joined_at: float
     tags: tuple[str, ...] = ()
     ephemeral_after: int | None = None
@@ -54,6 +54,11 @@ class NodeRow:
     rotation_wanted_at: float | None = None
     person_id: str | None = None
     version: str | None = None
+
+    @property
+    def record(self) -> Record | None:
+        """Read from `signed` each time: who asks whether a node may come in does not ask for it."""
+        return read_record(self.signed)
 
     @property
     def is_disabled(self) -> bool:
@@ -94,7 +99,7 @@ def _node_row(row: Any) -> NodeRow:
         token_id=row.token_id,
         addresses=tuple(ipaddress.ip_network(text) for text in row.addresses),
         key_epoch=row.key_epoch,
-        record=read_record(row.record),
+        signed=row.record,
         joined_at=row.joined_at,
         tags=tuple(row.tags or ()),
         ephemeral_after=row.ephemeral_after,
@@ -262,10 +267,9 @@ def _check_record(connection: Connection, record: Record, node: NodeRow) -> None
         raise Refusal("record_mismatch", "the record names other addresses than this node was given")
     if record.ranges and not _may_forward(connection, record):
         raise Refusal("record_mismatch", "the record names ranges that this node was not given to forward")
-    if node.record is not None and record.seq <= node.record.seq:
-        raise Refusal(
-            "record_mismatch", f"the record's seq must be above {node.record.seq}; got {record.seq}"
-        )
+    before = node.record
+    if before is not None and record.seq <= before.seq:
+        raise Refusal("record_mismatch", f"the record's seq must be above {before.seq}; got {record.seq}")
 
 
 def _may_forward(connection: Connection, record: Record) -> bool:
@@ -327,7 +331,7 @@ def store_edit(connection: Connection, before: NodeRow, after: NodeRow, now: flo
     regrouped = (after.tags, after.is_disabled) != (before.tags, before.is_disabled)
     if regrouped or after.name != before.name or after.rotation_wanted_at != before.rotation_wanted_at:
         revision = record_change(connection, after.network_id, [(Kind.NODE, after.id)], now)
-        if regrouped and after.record is not None:
+        if regrouped and after.signed is not None:
             values["visible_from"] = revision  # it sees others than before: only a whole map says whom
     else:
         note(connection, after.network_id)

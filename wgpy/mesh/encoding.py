@@ -56,16 +56,19 @@ def decode_b64u(text: str) -> bytes:
     return data
 
 
+_PLAIN: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_CANONICAL: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, sort_keys=True).encode
+"""Made once: json.dumps would make an encoder for each value."""
+
+
 def canonical_json(value: object) -> bytes:
     """Keys sorted, no spaces, ASCII only: what the map hash is taken over."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    ).encode()
+    return _CANONICAL(value).encode()
 
 
 def encode_json(value: object) -> bytes:
     """For a body or a line of a stream."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+    return _PLAIN(value).encode()
 
 
 def _refuse_constant(name: str) -> object:
