@@ -351,6 +351,8 @@ def say(what: str, figures: dict[str, Any]) -> None:
 def write(path: Path, shape: Shape, load_before: float, figures: dict[str, Any]) -> None:
     """Beside what other runs of the same shape found, each with the commit and the load that it had."""
     known = json.loads(path.read_text()) if path.exists() else {}
+    if known.get("machine") != describe():
+        known = {}  # another machine's figures would be taken for this one's
     stamp = {"commit": commit(), "load_before": round(load_before, 2)}
     found = {name: value | stamp for name, value in figures.items() if isinstance(value, dict)}
     value = {
