@@ -13,6 +13,8 @@ from wgpy.agent.report import CoordinatorReport, Report, summary
 
 LOOK_INTERVAL: Final = 0.25
 """Seconds between looks."""
+LONGEST_INTERVAL: Final = 15.0
+"""The same once it has settled, among so many peers that a look takes its time."""
 SETTLE_TIME: Final = 6.0
 """Seconds that peers get to shake hands before `--detach` lets go of the terminal."""
 CONTACT_TIME: Final = 15.0
@@ -50,8 +52,14 @@ async def show_progress(agent: Agent, say: Callable[[str], None], ready: Callabl
                 say(f"note: {problem}")
             said_problems = report.problems
             ready()
-        pause = LOOK_INTERVAL if not is_ready else 4 * LOOK_INTERVAL
-        await trio.sleep(max(pause, (trio.current_time() - began) * 100))
+        await trio.sleep(pause_after(trio.current_time() - began, is_ready=is_ready))
+
+
+def pause_after(took: float, *, is_ready: bool) -> float:
+    """Seconds until the next look: it costs a hundredth of a processor at first, a thousandth later."""
+    if not is_ready:
+        return max(LOOK_INTERVAL, took * 100)
+    return max(4 * LOOK_INTERVAL, took * 100, min(took * 1000, LONGEST_INTERVAL))
 
 
 def has_settled(report: Report) -> bool:
