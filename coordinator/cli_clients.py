@@ -108,6 +108,10 @@ def add(
         place = ("networks", only_network(client, network), "clients")
         showing = _Showing(out, qr, qr_file, as_json, dry_run)
         _give(client, place, body, showing, public_key=public_key, link=link)
+    if internet and not dry_run and not as_json:
+        click.echo(
+            "the gateway's host has to agree, unless it did: wgpy set --advertise exit,ingress", err=True
+        )
 
 
 @clients.command("key")

@@ -348,8 +348,9 @@ def test_all_that_a_phone_sends_goes_by_its_gateway_if_it_may(lab: Lab, mesh: Me
     # Two words here, too: without that of the host the internet stays out, and both are told why.
     phone.up(text)
     wait_pings(phone.host, laptop.address("v4"), why=shown)
-    wait_until(lambda: "wgpy set --advertise exit,ingress" in problems(ingress), "the node says why", 10)
-    told = "clients have no internet here"
+    told = "clients have no internet here: this host has not agreed: wgpy set --advertise exit,ingress"
+    wait_until(lambda: told in problems(ingress), "the node says why", 10)
+    assert "is not forwarded" not in problems(ingress)
     wait_until(lambda: told in mesh.admin("clients", "gateway", "list"), "the admin is told why", 20)
     assert source_seen_by(server, phone, "203.0.113.9") == ""
     ingress.host.run("wgpy", "set", "--advertise", "exit,ingress")

@@ -140,7 +140,8 @@ class HostPart:
         if not reason:
             return ways
         text = f"clients have no internet here: {reason}"
-        self.plan = replace(self.plan, problems=(*self.plan.problems, (self.plan.clients[0], text)))
+        told = ((pool, text) for pool in self.plan.clients)
+        self.plan = replace(self.plan, problems=(*self.plan.problems, *told))
         return {}
 
     def bring_about(self, state: State, netmap: Map, device: Device, index: int) -> None:
@@ -204,7 +205,11 @@ class HostPart:
                 "the firewall is off: programs that ask a name server in the LAN by themselves are not "
                 "held back"
             )
-        notes += [f"{target} is not forwarded: {reason}" for target, reason in self.plan.problems]
+        clients = self.plan.clients  # those that do come in, and what of it does not work
+        notes += dict.fromkeys(
+            reason if target in clients else f"{target} is not forwarded: {reason}"
+            for target, reason in self.plan.problems
+        )
         if self._guards and not choices.opens_firewall:
             owners = ", ".join(dict.fromkeys(map(str, self._guards)))
             notes.append(

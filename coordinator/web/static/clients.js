@@ -69,7 +69,7 @@ async function keyEntered(values) {
 const reachFields = (client) => [
   field({ name: "nodes", label: "Nodes that it may reach", value: client?.reach_nodes.map((node) => node.name ?? node.id).join(" "), placeholder: "all", ...PLAIN }),
   field({ name: "ranges", label: "Ranges that it may reach", value: client?.reach.ranges.join(" "), placeholder: "all that its gateway reaches", hint: "Several between spaces. The gateway sees to it, whatever the device has in its own file. Both empty: everything.", ...PLAIN }),
-  field({ name: "internet", label: "All that it sends goes by the gateway, the internet too", kind: "tick", value: client?.reach.internet ?? false }),
+  field({ name: "internet", label: "All that it sends goes by the gateway, the internet too", kind: "tick", value: client?.reach.internet ?? false, hint: "The gateway's host has to agree: wgpy set --advertise exit,ingress" }),
 ];
 const endsAt = (seconds) => Date.now() / 1000 + Number(seconds);
 const reachEntered = ({ nodes, ranges, internet }) => ({ everything: !nodes && !ranges, nodes: split(nodes ?? ""), ranges: split(ranges ?? ""), internet });
