@@ -273,16 +273,15 @@ class PortableDeviceEngine(PortableEngine):
 
     def _receive_from(self, sock: UdpSocket) -> bool:
         """Take in what one call brings. False: there is nothing more now."""
-        if self._sieve is not None and not self._relays and self._is_flooded():
-            return self._sift(self._sieve, sock, boottime())
+        if self.flooded_at > 0.0 and self._sieve is not None and not self._relays:
+            now = boottime()
+            if now - self.flooded_at < FLOOD_HOLD:
+                return self._sift(self._sieve, sock, now)
         received = sock.receive_nowait(self._buffer)
         if received is None:
             return False
         self.receive_datagrams(self._buffer, received.length, received.segment_size, received, received.tos)
         return True
-
-    def _is_flooded(self) -> bool:
-        return self.flooded_at > 0.0 and boottime() - self.flooded_at < FLOOD_HOLD
 
     def _sift(self, sieve: _engine.Sieve, sock: UdpSocket, now: float) -> bool:
         """As `_receive_from`, during a flood: Rust receives, and answers strangers meanwhile."""
