@@ -15,7 +15,7 @@ import pytest
 from tests.netns.hosts import Host, Internet, Lab
 from tests.netns.mesh import Mesh, Node
 from tests.netns.processes import wait_until
-from tests.netns.test_gateways import Outer, use_router, wait_active, world
+from tests.netns.test_gateways import Outer, join_with_exit, use_router, world
 from tests.netns.test_names import World, leads_to_us, look_up, resolv_conf
 from tests.netns.test_resolvers import lay_over, own_etc, run_dnsmasq, run_resolved
 
@@ -48,12 +48,7 @@ class Place:
         self.resolver_of(self.laptop, str(self.lan.ipv4))
         for node in (self.exit, self.laptop):
             use_router(node, self.mesh)
-            node.up(self.mesh.token())
-            node.wait_up()
-        self.laptop.wait_reach(self.exit)
-        self.exit.host.run("wgpy", "set", "--advertise", "exit")
-        self.mesh.admin("gateway", "add", "exit", "--exit")
-        wait_active(self.mesh, 2)
+        join_with_exit(self.mesh, self.exit, self.laptop)
 
     @staticmethod
     def resolver_of(node: Node, address: str) -> None:

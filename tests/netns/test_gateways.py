@@ -389,13 +389,8 @@ while True:
 """
 
 
-def test_all_leaves_by_the_exit_node_and_nothing_another_way(lab: Lab, mesh: Mesh) -> None:
-    server = world(lab, mesh)
-    server.start("python", "-c", SERVE, log="serve").wait_text("serving")
-    exit_, laptop = mesh.node("exit"), mesh.node("laptop")
-    for node in (exit_, laptop):
-        use_router(node, mesh)
-    exit_before, before = footprint(exit_.host), footprint(laptop.host)
+def join_with_exit(mesh: Mesh, exit_: Node, laptop: Node) -> None:
+    """Both join, and `exit_`, which has that name, is an exit node that anybody may use."""
     for node in (exit_, laptop):
         node.up(mesh.token())
         node.wait_up()
@@ -403,6 +398,16 @@ def test_all_leaves_by_the_exit_node_and_nothing_another_way(lab: Lab, mesh: Mes
     exit_.host.run("wgpy", "set", "--advertise", "exit")
     mesh.admin("gateway", "add", "exit", "--exit")
     wait_active(mesh, 2)
+
+
+def test_all_leaves_by_the_exit_node_and_nothing_another_way(lab: Lab, mesh: Mesh) -> None:
+    server = world(lab, mesh)
+    server.start("python", "-c", SERVE, log="serve").wait_text("serving")
+    exit_, laptop = mesh.node("exit"), mesh.node("laptop")
+    for node in (exit_, laptop):
+        use_router(node, mesh)
+    exit_before, before = footprint(exit_.host), footprint(laptop.host)
+    join_with_exit(mesh, exit_, laptop)
     assert source_seen_by(server, laptop, "203.0.113.9") == str(laptop.host.ipv4)
     laptop.host.run("wgpy", "set", "--exit-node", "exit", "--kill-switch", "on")
     wait_until(
@@ -469,13 +474,7 @@ def test_where_udp_is_blocked_the_exit_node_is_reached_by_a_relay_over_tls_that_
     use_router(exit_, mesh)
     # Not even the coordinator is in its LAN: an unmarked connection to it would go by the exit node.
     laptop = Node(Home(mesh.internet, "hotel", Nat.UDP_BLOCKED).host("laptop"), mesh.network)
-    for node in (exit_, laptop):
-        node.up(mesh.token())
-        node.wait_up()
-    laptop.wait_reach(exit_)
-    exit_.host.run("wgpy", "set", "--advertise", "exit")
-    mesh.admin("gateway", "add", "exit", "--exit")
-    wait_active(mesh, 2)
+    join_with_exit(mesh, exit_, laptop)
 
     def comes_by_the_exit() -> bool:
         return source_seen_by(server, laptop, "203.0.113.9") == str(exit_.host.ipv4)
